@@ -1,0 +1,96 @@
+"""P x K batches: P identities, K pictures of each, the same for the same seed and step.
+
+A batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would have,
+and worker threads can make batches in any order. Decoding and augmentation run in threads beside
+the training thread: OpenCV and Pillow release the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limen.train.augment import Augmentation, augment
+from limen.train.pictures import Pictures, PicturesError
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """crops: (n, px, px, 3) uint8 RGB; identity: (n,) int64; index: (n,) into the pictures."""
+
+    crops: NDArray[np.uint8]
+    identity: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+
+class PKSampler:
+    """P identities and K pictures of each. Every identity comes once before any comes twice.
+
+    Identities with fewer than two pictures are left out: they have no mated pair. One with fewer
+    than K repeats pictures.
+    """
+
+    def __init__(self, pictures: Pictures, identities: int, per_identity: int, seed: int) -> None:
+        self._groups = [group for group in pictures.by_identity if len(group) >= 2]
+        if len(self._groups) < 2:
+            raise PicturesError(
+                f"part '{pictures.part}': {len(self._groups)} identities have two pictures or "
+                "more; mated pairs need at least two such identities"
+            )
+        self._identities = min(identities, len(self._groups))
+        self._per_identity = per_identity
+        self._seed = seed
+        self.batches_per_epoch = len(self._groups) // self._identities
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """The pictures of batch `step`, (P * K,), grouped by identity."""
+        epoch, position = divmod(step, self.batches_per_epoch)
+        order = np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._groups))
+        start = position * self._identities
+        rng = np.random.default_rng([self._seed, 2, step])
+        rows = []
+        for group in order[start : start + self._identities]:
+            members = self._groups[group]
+            enough = len(members) >= self._per_identity
+            rows.append(rng.choice(members, self._per_identity, replace=not enough))
+        return np.concatenate(rows)
+
+
+def batches(
+    pictures: Pictures,
+    sampler: PKSampler,
+    augmentation: Augmentation | None,
+    input_px: int,
+    seed: int,
+    steps: range,
+    ahead: int = 3,
+    workers: int = 1,
+) -> Iterator[Batch]:
+    """Yield the batches of `steps`, made `ahead` of time in `workers` threads."""
+
+    def make(step: int) -> Batch:
+        index = sampler.indices(step)
+        rng = np.random.default_rng([seed, 3, step])
+        crops = np.empty((len(index), input_px, input_px, 3), np.uint8)
+        for row, picture in enumerate(index):
+            crop = pictures.decode(int(picture), input_px)
+            crops[row] = augment(crop, augmentation, rng) if augmentation else crop
+        return Batch(crops, pictures.identity[index], index)
+
+    waiting: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
+        try:
+            for step in steps:
+                waiting.append(pool.submit(make, step))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

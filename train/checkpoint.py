@@ -1,0 +1,92 @@
+"""Checkpoints that survive a pulled plug: written beside, synchronised, then renamed over."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limen.errors import LimenError
+from limen.files import write_atomically
+from limen.train.network import MobileNetEmbedder
+from limen.train.recipe import Recipe
+
+SCHEMA_VERSION = 1
+
+
+class CheckpointError(LimenError, ValueError):
+    """A checkpoint cannot be read, or belongs to another recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run at `step`. `averaged` are the weights that are validated and exported."""
+
+    recipe: Recipe
+    step: int
+    channels: list[int]
+    weights: dict[str, Tensor]
+    averaged: dict[str, Tensor]
+    optimizer: dict[str, Any] | None
+    provenance: dict[str, Any]
+    validation: dict[str, float]
+
+    def network(self) -> MobileNetEmbedder:
+        """The averaged network, in evaluation mode."""
+        network = MobileNetEmbedder(
+            embedding_size=self.recipe.model.embedding_size, channels=self.channels
+        )
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v
+                                 for k, v in self.averaged.items()})
+        network.sync_fade()
+        return network.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint`; after an interruption `path` holds the old one or the new one, whole."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "recipe": checkpoint.recipe.model_dump_json(),
+        "step": checkpoint.step,
+        "channels": checkpoint.channels,
+        "weights": checkpoint.weights,
+        "averaged": checkpoint.averaged,
+        "optimizer": checkpoint.optimizer,
+        "provenance": json.dumps(checkpoint.provenance),
+        "validation": checkpoint.validation,
+    }
+    with write_atomically(path) as file:
+        torch.save(content, file)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint without running any code in it. CheckpointError where it is not one."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version = content["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{path}: checkpoint schema {version}, this limen reads {SCHEMA_VERSION}"
+            )
+        return Checkpoint(
+            recipe=Recipe.model_validate_json(content["recipe"]),
+            step=content["step"],
+            channels=content["channels"],
+            weights=content["weights"],
+            averaged=content["averaged"],
+            optimizer=content["optimizer"],
+            provenance=json.loads(content["provenance"]),
+            validation=content["validation"],
+        )
+    except CheckpointError:
+        raise
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no checkpoint there") from error
+    except Exception as error:  # torch.load raises whatever a damaged file provokes
+        raise CheckpointError(
+            f"{path}: not a whole checkpoint of 'limen train' ({type(error).__name__})"
+        ) from error

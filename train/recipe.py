@@ -1,0 +1,146 @@
+"""A recipe: everything that decides a training run, except where the pictures are.
+
+TOML, typed and bounded; an unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from limen.errors import ConfigError
+from limen.settings import explain_validation_error
+from limen.train.augment import Augmentation
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Model(BaseModel):
+    """The network that is trained."""
+
+    model_config = _STRICT
+
+    family: Literal["mobilenet"] = "mobilenet"
+    width: float = Field(0.5, ge=0.125, le=2.0, description="scales every layer's channels")
+    embedding_size: int = Field(128, ge=8, le=1024)
+
+
+class BatchShape(BaseModel):
+    """P identities with K pictures each."""
+
+    model_config = _STRICT
+
+    identities: int = Field(24, ge=2, le=1024)
+    per_identity: int = Field(4, ge=2, le=64)
+
+
+class TripletObjective(BaseModel):
+    """Triplet loss on cosine similarity with mining inside the batch (Schroff et al., 2015)."""
+
+    model_config = _STRICT
+
+    kind: Literal["triplet"]
+    weight: float = Field(1.0, gt=0)
+    margin: float = Field(0.2, gt=0, le=2)
+    mining: Literal["batch-hard", "semi-hard", "batch-all"] = "batch-hard"
+    smooth: bool = Field(False, description="softplus in place of the hinge (Hermans et al., 2017)")
+
+
+class DistillationObjective(BaseModel):
+    """Learn a teacher's embeddings: each by its cosine, and the similarities between them."""
+
+    model_config = _STRICT
+
+    kind: Literal["distillation"]
+    teacher: str = "sface"
+    weight: float = Field(1.0, gt=0)
+    pairwise_weight: float = Field(4.0, ge=0, description="of the squared error of similarities")
+
+
+Objective = Annotated[TripletObjective | DistillationObjective, Field(discriminator="kind")]
+
+
+class Stage(BaseModel):
+    """A stretch of training under one objective and one cosine schedule."""
+
+    model_config = _STRICT
+
+    name: str = Field(min_length=1, max_length=40)
+    steps: int = Field(ge=1, le=10_000_000)
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    final_learning_rate: float = Field(1e-5, ge=0, le=1)
+    warmup_steps: int = Field(100, ge=0)
+    fade_steps: int = Field(0, ge=0, description="a warm start's PReLU becomes ReLU over these")
+    weight_decay: float = Field(0.05, ge=0, le=1)
+    objectives: tuple[Objective, ...] = Field(min_length=1)
+
+
+class Recipe(BaseModel):
+    """A whole run. `stages` follow each other; a checkpoint knows in which one it is."""
+
+    model_config = _STRICT
+
+    schema_version: Literal[1] = 1
+    description: str = ""
+    seed: int = Field(1, ge=0)
+    input_px: Literal[112] = 112
+    model: Model = Model()
+    batch: BatchShape = BatchShape()
+    augmentation: Augmentation = Augmentation()  # type: ignore[call-arg]
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="of the averaged weights that ship")
+    validate_every_steps: int = Field(400, ge=1)
+    checkpoint_every_steps: int = Field(200, ge=1)
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[Stage, int]:
+        """The stage of 0-based `step`, and the step's number within it."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise IndexError("the step lies behind the recipe's last stage")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from a file, or one of the shipped ones by its bare name ('door').
+
+    ConfigError with the key that is wrong.
+    """
+    file = Path(path)
+    if not file.exists() and file.suffix == "" and file.name == str(path):
+        shipped = resources.files("limen.train.recipes") / f"{path}.toml"
+        if not shipped.is_file():
+            raise ConfigError(
+                f"no recipe '{path}': name a TOML file or one of {', '.join(shipped_recipes())}"
+            )
+        return parse_recipe(shipped.read_text("utf-8"), str(path))
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: the recipe cannot be read ({error})") from error
+    return parse_recipe(text, str(file))
+
+
+def parse_recipe(text: str, name: str) -> Recipe:
+    """Parse TOML. ConfigError with the line or key that is wrong."""
+    try:
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {explain_validation_error(error, Recipe)}") from error
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes in the package."""
+    folder = resources.files("limen.train.recipes")
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
