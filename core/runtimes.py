@@ -1,0 +1,103 @@
+"""Inference runtimes behind one call: LiteRT, tflite-runtime, ONNX Runtime.
+
+Each is imported when it is used. A session takes and gives float32, whatever runs inside.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limen.errors import BundleError, RuntimeUnavailableError
+
+TFLITE, ONNX = "tflite", "onnx"
+RUNTIMES = (TFLITE, ONNX)
+
+
+class Session(Protocol):
+    """A loaded graph with one input and one output."""
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, …) in the graph's own layout -> (N, D) float32."""
+        ...
+
+
+def available_runtimes() -> list[str]:
+    """The runtimes that are installed, preferred first."""
+    return [name for name in RUNTIMES if any(_installed(m) for m in _MODULES[name])]
+
+
+_MODULES = {TFLITE: ("ai_edge_litert", "tflite_runtime"), ONNX: ("onnxruntime",)}
+_INSTALL = {TFLITE: "ai-edge-litert", ONNX: "onnxruntime"}
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def open_session(runtime: str, graph: bytes, threads: int = 1) -> Session:
+    """Load a graph. RuntimeUnavailableError where nothing here runs it, BundleError for a bad graph."""
+    openers: dict[str, Callable[[bytes, int], Session]] = {TFLITE: _TFLite, ONNX: _Onnx}
+    if runtime not in openers:
+        raise RuntimeUnavailableError(
+            f"unknown runtime '{runtime}'; expected one of {', '.join(RUNTIMES)}"
+        )
+    if runtime not in available_runtimes():
+        raise RuntimeUnavailableError(
+            f"the {runtime} runtime is not installed: pip install {_INSTALL[runtime]}"
+        )
+    try:
+        return openers[runtime](graph, threads)
+    except RuntimeUnavailableError:
+        raise
+    except Exception as error:  # each runtime raises types of its own for a bad graph
+        raise BundleError(f"the {runtime} runtime refuses the graph: {error}") from error
+
+
+class _TFLite:
+    """LiteRT, or tflite-runtime where only that is installed. Fixed batch of one."""
+
+    def __init__(self, graph: bytes, threads: int) -> None:
+        interpreter_class: Any
+        if _installed("ai_edge_litert"):
+            from ai_edge_litert.interpreter import Interpreter as interpreter_class
+        else:
+            from tflite_runtime.interpreter import Interpreter as interpreter_class
+        self._interpreter = interpreter_class(model_content=graph, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+        for end in (self._input, self._output):
+            if end["dtype"] is not np.float32:
+                raise BundleError("expected a graph with float32 input and output")
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows = []
+        for sample in batch:
+            self._interpreter.set_tensor(self._input["index"], sample[None])
+            self._interpreter.invoke()
+            rows.append(self._interpreter.get_tensor(self._output["index"])[0])
+        return np.stack(rows).astype(np.float32, copy=False)
+
+
+class _Onnx:
+    """ONNX Runtime on the CPU."""
+
+    def __init__(self, graph: bytes, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)
