@@ -55,10 +55,3 @@ def align(
         np.uint8, copy=False
     )
 
-
-def landmarks_from_eyes(eyes_xy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Five landmarks of which only the eyes, (2, 2) px, were seen; the others as the template has them."""
-    matrix = similarity_transform(eyes_xy, TEMPLATE_XY[:2]).astype(np.float64)
-    inverse = cv2.invertAffineTransform(matrix)
-    points = TEMPLATE_XY.astype(np.float64) @ inverse[:, :2].T + inverse[:, 2]
-    return points.astype(np.float32)

@@ -14,16 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from limen.alignment import landmarks_from_eyes
 from limen.detection import DetectedFace
 from limen.errors import RuntimeUnavailableError
 
 FACE_CASCADE = "haarcascade_frontalface_alt2.xml"
 EYE_CASCADE = "haarcascade_eye_tree_eyeglasses.xml"
 
-# Where a frontal face's eyes lie in the cascade's box, as shares of its width. Measured on the
-# `choose` part of the training pictures (docs/adr/0005-interim-finder.md).
-EYES_IN_BOX = np.array([[0.306, 0.389], [0.694, 0.389]], np.float32)
+# Where a face's landmarks lie in the cascade's box, as shares of its width, and how far the eyes
+# that were found may move them. Measured against YuNet's landmarks on 626 CelebA pictures of the
+# `fit` part, turned by up to 12 degrees (docs/adr/0003-interim-finder.md).
+MEAN_SHAPE = np.array(
+    [[0.306, 0.384], [0.691, 0.385], [0.497, 0.614], [0.332, 0.781], [0.663, 0.783]], np.float32
+)
+TRUST = 0.6  # in the eyes' shift and rotation, against the box
+TRUST_IN_SCALE = 0.3  # in their distance, which also shrinks when a head turns
 EYE_TOLERANCE = 0.09  # of the box: an eye found farther away is a brow or a nostril
 MAX_SIDE_PX = 640  # larger pictures are searched at this size
 VERSION = 1
@@ -63,10 +67,11 @@ class HaarDetector:
         self, grey: NDArray[np.uint8], box_xywh: NDArray[np.float32], weight: float
     ) -> DetectedFace:
         x, y, width, height = (float(value) for value in box_xywh)
-        eyes = self._find_eyes(grey, x, y, width)
+        corner = np.array([x, y], np.float32)
+        eyes = (self._find_eyes(grey, x, y, width) - corner) / width
         return DetectedFace(
             box_xyxy=np.array([x, y, x + width, y + height], np.float32),
-            landmarks_xy=landmarks_from_eyes(eyes),
+            landmarks_xy=shape_from_eyes(eyes) * width + corner,
             confidence=float(1 / (1 + np.exp(-weight))),
         )
 
@@ -74,7 +79,7 @@ class HaarDetector:
         self, grey: NDArray[np.uint8], x: float, y: float, width: float
     ) -> NDArray[np.float32]:
         """Both eyes, (2, 2) px: as found, else where the box says they should be."""
-        expected = EYES_IN_BOX * width + np.array([x, y], np.float32)
+        expected = MEAN_SHAPE[:2] * width + np.array([x, y], np.float32)
         found = expected.copy()
         corner = np.array([max(0, int(x)), max(0, int(y + 0.15 * width))], np.float32)
         region = grey[
@@ -102,6 +107,20 @@ class HaarDetector:
             if np.array_equal(found[side], expected[side]):
                 found[side] += found[other] - expected[other]
         return found
+
+
+def shape_from_eyes(eyes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Five landmarks, (5, 2): the mean shape, moved part of the way to the eyes that were found.
+
+    eyes: (2, 2), in the box's own unit. Cascade eyes are noisy, so they are trusted in part.
+    """
+    mean_eyes = MEAN_SHAPE[:2].mean(0)
+    step, mean_step = eyes[1] - eyes[0], MEAN_SHAPE[1] - MEAN_SHAPE[0]
+    angle = TRUST * float(np.arctan2(step[1], step[0]))
+    scale = 1 + TRUST_IN_SCALE * (float(np.hypot(*step)) / float(np.hypot(*mean_step)) - 1)
+    rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shape = (MEAN_SHAPE - mean_eyes) @ rotation.T + mean_eyes
+    return np.asarray(shape + TRUST * (eyes.mean(0) - mean_eyes), np.float32)
 
 
 def _cascade_folder() -> Path:

@@ -8,7 +8,7 @@ the training thread: OpenCV and Pillow release the interpreter's lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -64,22 +64,24 @@ class PKSampler:
 def batches(
     pictures: Pictures,
     sampler: PKSampler,
-    augmentation: Augmentation | None,
+    augmentation_at: Callable[[int], Augmentation],
     input_px: int,
     seed: int,
     steps: range,
     ahead: int = 3,
     workers: int = 1,
 ) -> Iterator[Batch]:
-    """Yield the batches of `steps`, made `ahead` of time in `workers` threads."""
+    """Yield the batches of `steps`, made `ahead` of time in `workers` threads.
+
+    augmentation_at: the settings at a step.
+    """
 
     def make(step: int) -> Batch:
-        index = sampler.indices(step)
+        index, augmentation = sampler.indices(step), augmentation_at(step)
         rng = np.random.default_rng([seed, 3, step])
         crops = np.empty((len(index), input_px, input_px, 3), np.uint8)
         for row, picture in enumerate(index):
-            crop = pictures.decode(int(picture), input_px)
-            crops[row] = augment(crop, augmentation, rng) if augmentation else crop
+            crops[row] = augment(pictures.decode(int(picture), input_px), augmentation, rng)
         return Batch(crops, pictures.identity[index], index)
 
     waiting: deque[Future[Batch]] = deque()

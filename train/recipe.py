@@ -76,6 +76,7 @@ class Stage(BaseModel):
     warmup_steps: int = Field(100, ge=0)
     fade_steps: int = Field(0, ge=0, description="a warm start's PReLU becomes ReLU over these")
     weight_decay: float = Field(0.05, ge=0, le=1)
+    augmentation: Augmentation | None = Field(None, description="in place of the recipe's own")
     objectives: tuple[Objective, ...] = Field(min_length=1)
 
 
@@ -108,6 +109,10 @@ class Recipe(BaseModel):
                 return stage, step
             step -= stage.steps
         raise IndexError("the step lies behind the recipe's last stage")
+
+    def augmentation_at(self, step: int) -> Augmentation:
+        """What is done to a crop at 0-based `step`."""
+        return self.stage_at(step)[0].augmentation or self.augmentation
 
 
 def load_recipe(path: str | Path) -> Recipe:

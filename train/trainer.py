@@ -152,7 +152,7 @@ class Trainer:
         source = batches(
             self.fit,
             sampler,
-            recipe.augmentation,
+            recipe.augmentation_at,
             recipe.input_px,
             recipe.seed,
             steps,
