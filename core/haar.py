@@ -55,7 +55,7 @@ class HaarDetector:
         )
         smallest = max(24, int(self._min_face_px * scale))
         boxes, _, weights = self._faces.detectMultiScale3(
-            cv2.equalizeHist(small), 1.1, 4, minSize=(smallest, smallest), outputRejectLevels=True
+            small, 1.1, 3, minSize=(smallest, smallest), outputRejectLevels=True
         )
         faces = [
             self._face(grey, np.asarray(box, np.float32) / scale, float(weight))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from limen.errors import LimenError
 from limen.train.batches import Batch, PKSampler, batches
@@ -63,6 +63,25 @@ def fade(recipe: Recipe, step: int) -> float:
     return max(0.0, 1 - within / first.fade_steps)
 
 
+def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average whose memory grows with the run: min(decay, (1+n) / (10+n)).
+
+    Without the warm-up the first, far-away weights spoil the average for thousands of steps.
+    """
+
+    @torch.no_grad()
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor) -> None:
+        count = int(updates)
+        share = 1 - min(decay, (1 + count) / (10 + count))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, share)
+            else:  # the batch counters of batch normalisation
+                old.copy_(new)
+
+    return average
+
+
 class CollapseAlarm:
     """Stops a run whose embeddings have become one point, as triplets can make them.
 
@@ -103,7 +122,7 @@ class Trainer:
         self.recipe = recipe
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = AveragedModel(
-            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
+            network, multi_avg_fn=averaging(recipe.ema_decay), use_buffers=True
         )
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
         self.fit, self.choose, self.out = fit, choose, out

@@ -1,0 +1,29 @@
+"""The verb demo: a simulated door from enrolment to report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from limen.cli.options import BundleOption, JsonOption
+from limen.cli.output import EXIT_NO, note, say, say_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs."""
+    app.command()(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report and pictures.")] = Path("demo-out"),
+    source: Annotated[
+        str | None,
+        typer.Option(help="A folder of people (one folder each), or 'camera'; two shipped people."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the simulated doorway.")] = 1,
+    bundle: BundleOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Enrol a person, calibrate, play a day at the door, and write a report."""

@@ -1,0 +1,123 @@
+"""Verbs of the workstation: train, export. They need the extras of the same names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limen.cli.options import JsonOption
+from limen.cli.output import note, percent, print_table, progress_bar, say, say_json
+
+if TYPE_CHECKING:
+    from limen.train.trainer import Progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs."""
+    app.command()(train)
+    app.command()(export)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe's name.")],
+    data: Annotated[Path, typer.Option(help="Folder of pictures by identity, or crop archives.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path("runs/last"),
+    slim_from: Annotated[
+        Path | None, typer.Option(help="Warm start: an ONNX MobileNetV1 to slim, such as SFace.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from --out's last checkpoint.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train an embedder: batch-hard triplets, distillation, or both in turn, as the recipe says."""
+    from limen.cli.extras import needs_extra
+
+    with needs_extra("train", "torch", "pytorch_metric_learning"):
+        from limen.train.allocator import restart_with_fast_allocator
+        from limen.train.run import start_training
+
+    restart_with_fast_allocator()
+    from limen.train.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    trainer = start_training(loaded, data, out, slim_from=slim_from, resume=resume, threads=threads)
+    if not json:
+        note(trainer.summary())
+    with progress_bar("training", loaded.total_steps) as bar:
+
+        def show(progress: Progress) -> None:
+            validation = progress.validation.get("fnmr_at_fmr_1e-3")
+            info = f"{progress.stage} · loss {progress.loss:.3f} · {progress.pictures_per_second:.0f}/s"
+            if validation is not None:
+                info += f" · FNMR at FMR 1e-3 {percent(validation, 1)}"
+            bar.update(0, completed=progress.step, info=info)  # type: ignore[arg-type]
+
+        result = trainer.run(show)
+    if json:
+        say_json({"checkpoint": str(out / "last.pt"), "best": str(out / "best.pt"), **result})
+        return
+    say(f"checkpoint: {out / 'last.pt'}; the best on 'choose': {out / 'best.pt'}")
+    if result:
+        print_table(
+            "validation on 'choose', all pairs",
+            ["figure", "value"],
+            [
+                ["FNMR at FMR 1e-2", percent(result["fnmr_at_fmr_1e-2"])],
+                ["FNMR at FMR 1e-3", percent(result["fnmr_at_fmr_1e-3"])],
+                ["EER", percent(result["eer"])],
+                ["mated, non-mated comparisons",
+                 f"{result['mated_comparisons']:.0f}, {result['non_mated_comparisons']:.0f}"],
+                ["identities", f"{result['identities']:.0f}"],
+            ],
+        )
+    say(f"next: limen export {out / 'best.pt'} --data {data} --out NAME.limen")
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of 'limen train'.")],
+    out: Annotated[Path, typer.Option(help="The .limen bundle to write.")],
+    data: Annotated[
+        Path, typer.Option(help="The training folder: quantisation, parity and cohort need it.")
+    ],
+    name: Annotated[str | None, typer.Option(help="The bundle's name; the file's.")] = None,
+    licence: Annotated[
+        str, typer.Option(help="Of the weights.")
+    ] = "LicenseRef-non-commercial-research",
+    terms: Annotated[str | None, typer.Option(help="The licence's terms in a sentence.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Export to ONNX and TFLite, float and int8; check each against torch; seal one bundle."""
+    from limen.cli.extras import needs_extra
+
+    with needs_extra("export", "torch", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
+        from limen.export.exporter import DEFAULT_TERMS, export_bundle
+
+    manifest = export_bundle(
+        checkpoint,
+        data,
+        out,
+        name=name or out.stem,
+        licence=licence,
+        terms=terms or DEFAULT_TERMS,
+        report=note,
+    )
+    if json:
+        say_json(manifest.model_dump(mode="json"))
+        return
+    sizes = {graph.path: graph.bytes for graph in manifest.graphs}
+    print_table(
+        f"{out}: parity with the trained network on {manifest.parity[0].crops} crops",
+        ["graph", "MB", "mean cosine", "lowest cosine", "FNMR at FMR 1e-3"],
+        [
+            [
+                row.path,
+                f"{sizes[row.path] / 1e6:.2f}",
+                f"{row.mean_cosine:.5f}",
+                f"{row.min_cosine:.5f}",
+                "–" if row.fnmr_at_fmr_1e_3 is None else f"{row.fnmr_at_fmr_1e_3:.4f}",
+            ]
+            for row in manifest.parity
+        ],
+    )

@@ -1,0 +1,1 @@
+"""A door to try without a board: two people, a simulated camera, a report."""

@@ -1,0 +1,141 @@
+"""Locks: what a door may ask of one, and the simulated one that ships.
+
+Whichever way a lock is left, an exception included, it is locked.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from limen.errors import LockError
+
+MAX_PULSE_S = 30.0
+
+
+class Lock(Protocol):
+    """A door's lock. It is locked when made, after each pulse, and when closed."""
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the door is held."""
+        ...
+
+    def open_for(self, seconds: float) -> None:
+        """Let go of the door now, and hold it again after `seconds`, at most 30.
+
+        A pulse that is running is replaced. LockError where the lock does not obey.
+        """
+        ...
+
+    def lock(self) -> None:
+        """Hold the door now. LockError where the lock does not obey."""
+        ...
+
+    def close(self) -> None:
+        """Lock and let go of the hardware. Closing twice is harmless."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def checked_pulse_s(seconds: float) -> float:
+    """LockError unless a door may stay open for so long: more than 0 and at most 30 seconds."""
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_PULSE_S):
+        raise LockError(
+            f"a door opens for more than 0 and at most {MAX_PULSE_S:g} seconds, found {seconds}: "
+            "change unlock_for_s"
+        )
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A simulated lock changed at `at_s`, on the lock's own clock."""
+
+    at_s: float
+    locked: bool
+
+
+class SimulatedLock:
+    """A lock of no metal, which records what it did.
+
+    clock: seconds; with a recording, the frames' own time (`FrameClock`). The pulse ends when
+    anybody looks, at the moment when it was due.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until_s: float | None = None
+        self._closed = False
+        self.transitions: list[Transition] = []
+
+    @property
+    def is_locked(self) -> bool:
+        self.tick(self._clock())
+        return self._until_s is None
+
+    def tick(self, now_s: float) -> None:
+        """End a pulse that was due by `now_s`."""
+        if self._until_s is not None and now_s >= self._until_s:
+            self.transitions.append(Transition(self._until_s, True))
+            self._until_s = None
+
+    def open_for(self, seconds: float) -> None:
+        pulse_s = checked_pulse_s(seconds)
+        if self._closed:
+            raise LockError("the lock is closed: open it again")
+        now_s = self._clock()
+        self.tick(now_s)
+        if self._until_s is None:
+            self.transitions.append(Transition(now_s, False))
+        self._until_s = now_s + pulse_s
+
+    def lock(self) -> None:
+        now_s = self._clock()
+        self.tick(now_s)
+        if self._until_s is not None:
+            self.transitions.append(Transition(now_s, True))
+            self._until_s = None
+
+    def close(self) -> None:
+        self.lock()
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_lock(kind: str, pin: int | None = None, active_high: bool = True) -> Lock:
+    """The lock that a configuration names: 'simulated', or 'gpio' on a pin (BCM number).
+
+    LockError for another kind or a missing pin; RuntimeUnavailableError without gpiozero.
+    """
+    if kind == "simulated":
+        return SimulatedLock()
+    if kind != "gpio":
+        raise LockError(f"unknown lock '{kind}'; expected 'simulated' or 'gpio'")
+    if pin is None:
+        raise LockError("a gpio lock needs its pin: set lock.pin to the BCM number")
+    from limen.device.gpio_lock import GpioLock
+
+    return GpioLock(pin, active_high=active_high)
