@@ -6,11 +6,10 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-
 from limen.demo.story import Moment
 from limen.device.values import Outcome, Verdict
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
@@ -58,9 +57,7 @@ def _brackets(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32], colour: C
     arm = max(8, (right - left) // 6)
     for x, inward_x in ((left, 1), (right, -1)):
         for y, inward_y in ((top, 1), (bottom, -1)):
-            corner = np.array(
-                [[x + inward_x * arm, y], [x, y], [x, y + inward_y * arm]], np.int32
-            )
+            corner = np.array([[x + inward_x * arm, y], [x, y], [x, y + inward_y * arm]], np.int32)
             cv2.polylines(image, [corner], False, _INK, 5, cv2.LINE_AA)
             cv2.polylines(image, [corner], False, colour, 2, cv2.LINE_AA)
 

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 import numpy as np
-from numpy.typing import NDArray
-
-from limen.demo.doorway import Presence
+from limen.demo.script import Presence
 from limen.demo.story import DemoResult, Moment, VisitSummary, unlocked_spans
 from limen.device.values import Verdict
+from numpy.typing import NDArray
 
 _WIDTH = 1040
 _LEFT, _RIGHT = 64, 20
@@ -102,9 +101,7 @@ def histogram_svg(
     for number, (label, kind, scores) in enumerate(rows):
         y = bottom + 40 + 34 * number
         parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(
-            f'<text class="label row" x="{left}" y="{y - 8}">{escape(label)}</text>'
-        )
+        parts.append(f'<text class="label row" x="{left}" y="{y - 8}">{escape(label)}</text>')
         parts.extend(_shape(kind, x(float(score)), y, f"{score:.3f}") for score in scores)
     parts.append(
         f'<line class="threshold" x1="{x(threshold):.1f}" x2="{x(threshold):.1f}" '
@@ -159,8 +156,8 @@ def _band(visit: VisitSummary, begin: float, until: float, top: float, height: f
     kind = _PRESENCE[visit.presence]
     width = max(2.0, until - begin)
     label = visit.name or kind
-    if len(label) * 7.4 > width - 12:
-        label = label[: max(0, int((width - 20) / 7.4))].rstrip() + "…" if width > 40 else ""
+    if len(label) * 6.8 > width - 8:
+        label = label[: max(0, int((width - 20) / 6.8))].rstrip() + "…" if width > 40 else ""
     return (
         f'<rect class="band {kind}" x="{begin:.1f}" y="{top}" width="{width:.1f}" '
         f'height="{height}" rx="5"><title>{escape(_spoken(visit))}</title></rect>'

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-
 from limen.demo.people import Outline
 from limen.detection import Detector, nearest_face
+from numpy.typing import NDArray
 
 FACE_PX = 208.0  # a cut-out keeps about this many px of face: the nearest that anybody comes
 BODY_BELOW_FACE = 6.0  # face widths of clothes below the face, continued where the picture ends
@@ -37,7 +36,9 @@ class Cutout:
     face_px: float
 
 
-def cut_out(picture: NDArray[np.uint8], detector: Detector, outline: Outline | None = None) -> Cutout:
+def cut_out(
+    picture: NDArray[np.uint8], detector: Detector, outline: Outline | None = None
+) -> Cutout:
     """Cut the person with the nearest face out of an (H, W, 3) uint8 RGB picture.
 
     outline: the silhouette in px; without one, head and shoulders as most people have them, with

@@ -3,113 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-
 from limen.demo.cutout import Cutout, cut_out
 from limen.demo.people import Cast, Person
-from limen.demo.scene import (
-    BACKLIT,
-    DIM,
-    EVEN,
-    HEIGHT_PX,
-    NIGHT,
-    WARM,
-    WIDTH_PX,
-    Light,
-    balance,
-    corridor,
-    expose,
+from limen.demo.scene import HEIGHT_PX, WIDTH_PX, Light, corridor, expose
+from limen.demo.script import (
+    EYE_LEVEL_PX,
+    FRAMES_PER_S,
+    Pose,
+    Truth,
+    Visit,
+    frames_of,
+    light_at,
+    pose_at,
+    truths_of,
+    usual_script,
 )
 from limen.detection import Detector
+from limen.device.sources import ClosingSource
 from limen.device.values import Frame
 from limen.errors import NoFaceError
-
-FRAMES_PER_S = 10.0
-EYE_LEVEL_PX = 206.0  # where the middle of a visitor's face is, from the top
+from numpy.typing import NDArray
 
 
-class Presence(StrEnum):
-    """Who stands at the door, in truth."""
-
-    NOBODY = "nobody"
-    ENROLLED = "enrolled"
-    STRANGER = "stranger"
-    UNKNOWN = "unknown"  # a live camera: nobody wrote the truth down
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A stretch of the script.
-
-    from_px, to_px: width of the face when the visit begins and once the person has come close;
-    lights: what the light does meanwhile, in equal parts; turn_deg: yaw, and tilt_deg: roll, at
-    the widest swing; blur_px: of an unsteady or unfocused camera.
-    """
-
-    presence: Presence
-    seconds: float
-    person: Person | None = None
-    from_px: float = 72.0
-    to_px: float = 190.0
-    lights: tuple[Light, ...] = (EVEN,)
-    turn_deg: float = 14.0
-    tilt_deg: float = 6.0
-    blur_px: float = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What a frame really shows. visit: its number in the script; face_px: None without a person."""
-
-    visit: int
-    presence: Presence
-    name: str | None
-    conditions: str
-    face_px: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pose:
-    """Where and how a person is in the picture."""
-
-    face_px: float
-    centre_xy: tuple[float, float]
-    turn_deg: float = 0.0
-    tilt_deg: float = 0.0
-
-
-def usual_script(cast: Cast) -> tuple[Visit, ...]:
-    """Nobody, the enrolled person in changing light, strangers, the enrolled person in the dark."""
-    empty = Visit(Presence.NOBODY, 4.0)
-    strangers = [
-        visit
-        for person in cast.strangers
-        for visit in (
-            Visit(Presence.STRANGER, 5.5, person, lights=(DIM, EVEN, WARM), to_px=185.0),
-            empty,
-        )
-    ]
-    return (
-        Visit(Presence.NOBODY, 1.6),
-        Visit(Presence.ENROLLED, 6.5, cast.enrolled, lights=(DIM, EVEN, WARM, BACKLIT)),
-        empty,
-        *strangers,
-        Visit(
-            Presence.ENROLLED, 5.5, cast.enrolled, from_px=84.0, to_px=178.0,
-            lights=(NIGHT,), turn_deg=10.0, tilt_deg=8.0, blur_px=1.1,
-        ),
-        Visit(Presence.NOBODY, 4.0, lights=(NIGHT,)),
-    )  # fmt: skip
-
-
-class SimulatedDoorway:
+class SimulatedDoorway(ClosingSource):
     """Frames of a script, 640 x 480 px at 10 a second, as a camera's would come.
 
     The same script and seed give the same frames. `script` has the truth about each, in order.
@@ -132,30 +51,16 @@ class SimulatedDoorway:
             if visit.person is not None
         }
         self.script: list[Truth] = [
-            truth for number, visit in enumerate(self._visits) for truth in _truths(number, visit)
+            truth for number, visit in enumerate(self._visits) for truth in truths_of(number, visit)
         ]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def __iter__(self) -> Iterator[Frame]:
         rng = np.random.default_rng(self._seed)
         sequence = 0
         for visit in self._visits:
             phase = float(rng.uniform(0, 2 * np.pi))
-            for step in range(_frames(visit)):
-                share = step / max(1, _frames(visit) - 1)
+            for step in range(frames_of(visit)):
+                share = step / max(1, frames_of(visit) - 1)
                 yield Frame(
                     image=self._picture(visit, share, phase, rng),
                     captured_at_s=sequence / FRAMES_PER_S,
@@ -166,13 +71,13 @@ class SimulatedDoorway:
     def _picture(
         self, visit: Visit, share: float, phase: float, rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        light = _light(visit.lights, share)
+        light = light_at(visit.lights, share)
         flicker = 1 + 0.012 * float(rng.standard_normal())
         scene = self._room * (light.room * flicker)
         blur = 0.5
         if visit.person is not None:
             cutout = self._cutouts[id(visit.person)]
-            scene = place(scene, cutout, _pose(visit, share, phase), light)
+            scene = place(scene, cutout, pose_at(visit, share, phase), light)
             blur = visit.blur_px * (0.7 + 0.5 * abs(np.sin(5 * share + phase)))
         return expose(scene, light, blur, rng)
 
@@ -238,7 +143,9 @@ def enrolment_shots(
     are others. Pictures without a face are passed over; NoFaceError where none has one.
     """
     pictures = person.pictures[:-1] if len(person.pictures) > 1 else person.pictures
-    cutouts = [cutout for picture in pictures if (cutout := _try_cut_out(picture, detector, person))]
+    cutouts = [
+        cutout for picture in pictures if (cutout := _try_cut_out(picture, detector, person))
+    ]
     if not cutouts:
         cutouts = [door_cutout(person, detector)]
     rng = np.random.default_rng(seed)
@@ -269,51 +176,3 @@ def _try_cut_out(picture: NDArray[np.uint8], detector: Detector, person: Person)
         return cut_out(picture, detector, person.outline)
     except NoFaceError:
         return None
-
-
-def _frames(visit: Visit) -> int:
-    return max(1, round(visit.seconds * FRAMES_PER_S))
-
-
-def _light(lights: Sequence[Light], share: float) -> Light:
-    """The light at a share of a visit: each holds for most of its part, then gives way."""
-    position = share * len(lights)
-    number = min(len(lights) - 1, int(position))
-    if number == len(lights) - 1:
-        return lights[number]
-    return lights[number].towards(lights[number + 1], float(np.clip((position - number - 0.6) / 0.4, 0, 1)))
-
-
-def _pose(visit: Visit, share: float, phase: float) -> Pose:
-    """Coming closer for two thirds of a visit, then standing; the head moves all the while."""
-    near = float(np.clip(share / 0.68, 0, 1))
-    near = near * near * (3 - 2 * near)
-    swing = 2 * np.pi * share
-    return Pose(
-        # A walk at constant speed makes the face grow like 1 / distance: even steps of its logarithm.
-        face_px=float(visit.from_px * (visit.to_px / visit.from_px) ** near),
-        centre_xy=(
-            WIDTH_PX / 2 + float(26 * np.sin(swing * 1.1 + phase) * (1 - 0.5 * near)),
-            EYE_LEVEL_PX + float(5 * np.sin(swing * 4) * (1 - near)),
-        ),
-        turn_deg=float(visit.turn_deg * np.sin(swing * 1.3 + phase)),
-        tilt_deg=float(visit.tilt_deg * np.sin(swing * 1.7 + 0.5 * phase)),
-    )
-
-
-def _truths(number: int, visit: Visit) -> list[Truth]:
-    frames = _frames(visit)
-    truths = []
-    for step in range(frames):
-        share = step / max(1, frames - 1)
-        present = visit.person is not None
-        truths.append(
-            Truth(
-                visit=number,
-                presence=visit.presence,
-                name=visit.person.name if visit.person else None,
-                conditions=_light(visit.lights, share).name,
-                face_px=_pose(visit, share, 0.0).face_px if present else None,
-            )
-        )
-    return truths

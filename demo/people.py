@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-
 from limen.errors import PictureError, RuntimeUnavailableError, SourceError
 from limen.images import PICTURE_SUFFIXES, read_picture
+from numpy.typing import NDArray
 
 Outline = tuple[tuple[int, int], ...]
 
@@ -138,7 +137,9 @@ def _grace_hopper() -> Person:
     )
 
 
-def _outline(key: str, picture: NDArray[np.uint8], outline: Sequence[tuple[int, int]]) -> Outline | None:
+def _outline(
+    key: str, picture: NDArray[np.uint8], outline: Sequence[tuple[int, int]]
+) -> Outline | None:
     """The outline, unless a later wheel carries the picture at another size."""
     return tuple(outline) if picture.shape[:2] == _OUTLINED_AT[key] else None
 
@@ -146,7 +147,8 @@ def _outline(key: str, picture: NDArray[np.uint8], outline: Sequence[tuple[int, 
 def _require(module: str, package: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise RuntimeUnavailableError(
-            f"the demonstration takes a picture from {package}, which is not installed: {INSTALL_HINT}"
+            f"the demonstration takes a picture from {package}, which is not installed: "
+            f"{INSTALL_HINT}, or bring people of your own with --source FOLDER"
         )
 
 

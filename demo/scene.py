@@ -94,12 +94,25 @@ def _furnish(image: NDArray[np.float32]) -> None:
     cv2.rectangle(image, (286, 172), (354, bottom), (120, 104, 88), -1, cv2.LINE_AA)
     cv2.rectangle(image, (292, 178), (348, bottom), (142, 122, 102), -1, cv2.LINE_AA)
     cv2.circle(image, (342, 258), 2, (205, 200, 190), -1, cv2.LINE_AA)
-    for near, far in (((0, HEIGHT_PX - 26), (left, bottom - 5)), ((WIDTH_PX, HEIGHT_PX - 26), (right, bottom - 5))):
+    for near, far in (
+        ((0, HEIGHT_PX - 26), (left, bottom - 5)),
+        ((WIDTH_PX, HEIGHT_PX - 26), (right, bottom - 5)),
+    ):
         cv2.line(image, near, far, (214, 211, 204), 5, cv2.LINE_AA)
     for share in (0.30, 0.72):  # lamps, as shares of the way down the ceiling
         y = int(top * share)
         half = 74 - 46 * share
-        cv2.ellipse(image, (320, y), (int(half), max(3, int(half / 7))), 0, 0, 360, (252, 250, 243), -1, cv2.LINE_AA)
+        cv2.ellipse(
+            image,
+            (320, y),
+            (int(half), max(3, int(half / 7))),
+            0,
+            0,
+            360,
+            (252, 250, 243),
+            -1,
+            cv2.LINE_AA,
+        )
     for x in (0, WIDTH_PX - 16):
         cv2.rectangle(image, (x, 0), (x + 16, HEIGHT_PX), (70, 62, 56), -1)
 
@@ -131,7 +144,8 @@ def expose(
         image = cv2.GaussianBlur(image, (0, 0), blur_px)
     # Shot noise grows with the root of the light, and an amplifier's gain lifts it in the dark.
     spread = light.noise * (0.55 + 0.45 * np.sqrt(np.clip(image, 0, 255) / 128))
-    noise = rng.standard_normal(image.shape[:2] + (1,), np.float32) * 0.8 + rng.standard_normal(
-        image.shape, np.float32
-    ) * 0.6
+    noise = (
+        rng.standard_normal((*image.shape[:2], 1), np.float32) * 0.8
+        + rng.standard_normal(image.shape, np.float32) * 0.6
+    )
     return np.clip(image + spread * noise + 0.5, 0, 255).astype(np.uint8)

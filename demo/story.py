@@ -8,11 +8,10 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-
-from limen.demo.doorway import Presence, Truth
+from limen.demo.script import Presence, Truth
 from limen.device.values import Admission, Decision, Outcome, Verdict
 from limen.recognition import FaceSample
+from numpy.typing import NDArray
 
 KEY_MOMENTS = 5
 VISIT_GAP_S = 1.5  # a live camera that sees no face for so long has seen the visitor leave

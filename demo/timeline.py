@@ -1,15 +1,14 @@
-"""The terminal's picture of what happened: a bar of the door's states, and a line for each visit."""
+"""What happened, for the terminal: a bar of the door's states, and a line for each visit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from limen.demo.script import Presence
+from limen.demo.story import DemoResult, Moment, VisitSummary
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from limen.demo.doorway import Presence
-from limen.demo.story import DemoResult, Moment, VisitSummary
 
 BAR_CHARACTERS = 72
 

@@ -154,7 +154,7 @@ class Gallery:
         return sorted((SubjectRecord(*row) for row in rows), key=lambda record: record.subject_id)
 
     def references(self) -> References:
-        """All references. GalleryError where a stored one is not of unit norm or of another size."""
+        """All references. GalleryError for a stored one not of unit norm, or of another size."""
         with self._reading():
             rows = self._connection.execute(
                 "SELECT s.subject_id, r.embedding FROM reference r"

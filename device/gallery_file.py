@@ -111,7 +111,9 @@ def _check_place(path: Path, create: bool, model_id: str | None) -> None:
                 raise GalleryError(f"{path}: expected a gallery, found {kind}: name a file in it")
             return
         if not create:
-            raise GalleryError(f"{path}: there is no gallery yet: enrol somebody with 'limen enrol'")
+            raise GalleryError(
+                f"{path}: there is no gallery yet: enrol somebody with 'limen enrol'"
+            )
         if model_id is None:
             raise GalleryError(f"{path}: a new gallery needs a model id: open it with a bundle")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -122,7 +124,7 @@ def _check_place(path: Path, create: bool, model_id: str | None) -> None:
         if path.exists():  # another process made it first; its content is checked next
             return
         raise GalleryError(
-            f"{path}: is a link to a file that is not there, or lies in a file: name the file itself"
+            f"{path}: is a link to nothing, or lies below a file: name the file itself"
         ) from error
     except OSError as error:
         raise GalleryError(

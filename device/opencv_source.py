@@ -159,10 +159,8 @@ def open_camera(number: int, clock: Callable[[], float] = time.monotonic) -> Liv
 def open_stream(address: str, clock: Callable[[], float] = time.monotonic) -> LiveSource:
     """A network camera. SourceError, without the address's secrets, where it does not answer."""
     # FFmpeg by name: other backends of OpenCV print the whole address when they fail.
-    limits = [
-        *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_TIMEOUT_S * 1000)),
-        *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(READ_TIMEOUT_S * 1000)),
-    ]
+    open_ms, read_ms = int(OPEN_TIMEOUT_S * 1000), int(READ_TIMEOUT_S * 1000)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
     capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, limits)
     remedy = "check the address, user and password, and that the camera is on"
     return _live(capture, redacted(address), remedy, clock)
@@ -178,6 +176,7 @@ def _live(
     return LiveSource(capture, name, clock)
 
 
-def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _rgb(picture: Any) -> NDArray[np.uint8]:
+    """What OpenCV read, (H, W) grey or (H, W, 3) BGR."""
     code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB
     return np.asarray(cv2.cvtColor(picture, code), np.uint8)

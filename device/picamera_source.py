@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -48,7 +49,8 @@ class PicameraSource(ClosingSource):
             self._width_px, self._height_px = (int(side) for side in main["size"])
             self._stride_bytes = int(main["stride"])
         except Exception as error:  # libcamera raises RuntimeError, KeyError and types of its own
-            self.close()
+            with contextlib.suppress(Exception):  # the first failure is the one to tell
+                self.close()
             raise SourceError(
                 f"{self._name} does not start ({error}): check its ribbon cable, and that no other "
                 "program uses it"

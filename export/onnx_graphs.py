@@ -1,0 +1,119 @@
+"""ONNX graphs of a folded network: float32, and int8 in the QDQ form."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limen.export.errors import converting
+from limen.scaling import SCALING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+INPUT, OUTPUT = "crops", "embeddings"
+OPSET = 18
+CALIBRATION_BATCH = 16
+
+
+def float32_onnx(folded: nn.Module, input_px: int) -> bytes:
+    """The network as ONNX: 'crops' (batch, 3, px, px) -> 'embeddings' (batch, D), float32.
+
+    folded: of `limen.export.fold.fold`. Nothing of the machine that exported (paths in stack
+    traces, names of modules) stays in the graph. RuntimeUnavailableError without the packages.
+    """
+    with converting("the ONNX float32 graph"):
+        import onnx
+        import torch
+
+        program = torch.onnx.export(
+            folded,
+            (torch.zeros(2, 3, input_px, input_px),),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            opset_version=OPSET,
+            verbose=False,
+        )
+        assert program is not None
+        content = io.BytesIO()
+        program.save(content)
+        return _without_metadata(onnx.load_from_string(content.getvalue()))
+
+
+def int8_onnx(float_graph: bytes, crops: NDArray[np.uint8]) -> bytes:
+    """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
+
+    crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges (MinMax) are taken.
+    Input and output stay float32.
+    """
+    with converting("the ONNX int8 graph"), tempfile.TemporaryDirectory() as folder:
+        import onnx
+        from onnxruntime.quantization import (
+            CalibrationMethod,
+            QuantFormat,
+            QuantType,
+            quantize_static,
+        )
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        whole, prepared, quantised = (Path(folder) / f"{n}.onnx" for n in ("f", "p", "q"))
+        whole.write_bytes(float_graph)
+        quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(quantised),
+            _calibration_reader(crops),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        return _without_metadata(onnx.load(str(quantised)))
+
+
+def _calibration_reader(crops: NDArray[np.uint8]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = _batches(crops)
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    return Reader()
+
+
+def _batches(crops: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(crops), CALIBRATION_BATCH):
+        scaled = SCALING.apply(crops[start : start + CALIBRATION_BATCH])
+        yield np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def _without_metadata(model: Any) -> bytes:
+    """Serialised without the exporter's notes, which quote file paths and source lines."""
+    graph = model.graph
+    for holder in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        del holder.metadata_props[:]
+    for holder in (model, graph, *graph.node):
+        holder.doc_string = ""
+    return bytes(model.SerializeToString(deterministic=True))
