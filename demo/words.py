@@ -36,8 +36,8 @@ def headline(result: DemoResult) -> str:
 def lead(result: DemoResult, references: int) -> str:
     """The paragraph under the headline."""
     seconds = result.moments[-1].at_s - result.moments[0].at_s
-    after = sorted({f"{s:.1f} s" for v in result.visits if (s := v.opened_after_s) is not None})
-    took = after[0] if len(after) == 1 else f"{after[0]} to {after[-1]}" if after else ""
+    after = sorted({round(s, 1) for v in result.visits if (s := v.opened_after_s) is not None})
+    took = " to ".join(f"{s:.1f} s" for s in dict.fromkeys(after[:1] + after[-1:]))
     speed = f" From the first usable face to the opening it took {took}." if took else ""
     who = (
         "Whoever stood before the camera first"

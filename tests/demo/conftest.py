@@ -39,6 +39,11 @@ def cast() -> Cast:
 
 
 @pytest.fixture
+def embedder() -> PixelEmbedder:
+    return PixelEmbedder()
+
+
+@pytest.fixture
 def detector() -> HaarDetector:
     return HaarDetector()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import itertools
 from pathlib import Path
 
 import cv2
@@ -68,7 +68,7 @@ def test_the_finder_sees_those_who_are_there_and_nobody_else(
 
 def test_the_usual_script_leaves_time_for_the_door_to_lock(cast: Cast) -> None:
     visits = usual_script(cast)
-    for visit, after in zip(visits, visits[1:], strict=False):
+    for visit, after in itertools.pairwise(visits):
         if visit.presence is not Presence.NOBODY:
             assert after.presence is Presence.NOBODY
             assert after.seconds > 3.0
@@ -106,7 +106,3 @@ def test_a_missing_wheel_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(people.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RuntimeUnavailableError, match=r"limen\[demo\]"):
         people.demo_people()
-
-
-def test_the_demonstration_needs_no_torch() -> None:
-    assert "torch" not in sys.modules

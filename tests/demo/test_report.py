@@ -20,9 +20,8 @@ from limen.demo.story import DemoResult, Moment, live_truths, result_of, unlocke
 from limen.demo.timeline import plain_lines
 from limen.demo.words import headline
 from limen.device.values import Outcome, Verdict
+from limen.embedder import Embedder
 from limen.haar import HaarDetector
-
-from .conftest import PixelEmbedder
 
 HOSTILE = '<script>alert("x")</script>&\' onload=x'
 SETTING = Setting(HOSTILE, "m", HOSTILE, "haar", "a board", "versions")
@@ -154,11 +153,21 @@ def test_a_board_is_named_by_its_firmware(tmp_path: Path) -> None:
 
 
 def test_the_demonstration_plays_from_enrolment_to_report(
-    cast: Cast, detector: HaarDetector, cohort: CohortEmbeddings, tmp_path: Path
+    cast: Cast,
+    detector: HaarDetector,
+    embedder: Embedder,
+    cohort: CohortEmbeddings,
+    tmp_path: Path,
 ) -> None:
-    parts = {"detector": detector, "embedder": PixelEmbedder(), "cohort": cohort, "cast": cast}
     lines: list[str] = []
-    result = run_demo(tmp_path, report=lines.append, **parts)  # type: ignore[arg-type]
+    result = run_demo(
+        tmp_path,
+        report=lines.append,
+        detector=detector,
+        embedder=embedder,
+        cohort=cohort,
+        cast=cast,
+    )
     assert result.opened == 2
     assert result.page == tmp_path / "report.html"
     assert len(list((tmp_path / "frames").glob("*.jpg"))) == len(result.moments)
