@@ -27,3 +27,26 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Enrol a person, calibrate, play a day at the door, and write a report."""
+    from limen.demo.play import run_demo
+    from limen.demo.timeline import show
+
+    result = run_demo(
+        out, source, bundle=bundle, seed=seed, report=(lambda _line: None) if json else note
+    )
+    if json:
+        say_json(
+            {
+                "ok": result.ok,
+                "opened": result.opened,
+                "missed": result.missed,
+                "refused": result.refused,
+                "wrong_openings": result.wrong_openings,
+                "report": str(result.page),
+                "frames": str(result.frames),
+            }
+        )
+    else:
+        show(result)
+        say(f"report: {result.page}")
+    if not result.ok:
+        raise typer.Exit(EXIT_NO)

@@ -6,10 +6,11 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from limen.demo.story import Moment
-from limen.device.values import Outcome, Verdict
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from limen.demo.story import Moment
+from limen.device.values import Outcome, Verdict
 
 Colour = tuple[int, int, int]
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
+
 from limen.demo.script import Presence
 from limen.demo.story import DemoResult, Moment, VisitSummary, unlocked_spans
 from limen.device.values import Verdict
-from numpy.typing import NDArray
 
 _WIDTH = 1040
 _LEFT, _RIGHT = 64, 20
@@ -95,8 +96,10 @@ def histogram_svg(
     parts = [
         f'<path class="hill" d="{"".join(hill)}"/>',
         f'<line class="axis" x1="{left}" x2="{_WIDTH - _RIGHT}" y1="{bottom}" y2="{bottom}"/>',
-        f'<text class="label" x="{x(middle):.1f}" y="{top - 8}" text-anchor="middle">'
-        f"{len(non_mated):,} comparisons with strangers</text>",
+        (
+            f'<text class="label" x="{x(middle):.1f}" y="{top - 8}" text-anchor="middle">'
+            f"{len(non_mated):,} comparisons with strangers</text>"
+        ),
     ]
     for number, (label, kind, scores) in enumerate(rows):
         y = bottom + 40 + 34 * number
@@ -107,7 +110,7 @@ def histogram_svg(
         f'<line class="threshold" x1="{x(threshold):.1f}" x2="{x(threshold):.1f}" '
         f'y1="{top - 4}" y2="{foot}"/>'
         f'<text class="threshold-label" x="{x(threshold) + 8:.1f}" y="{top + 8}">'
-        f"threshold {threshold:.2f} · opens from here on</text>"
+        f"threshold {threshold:.2f} · a match from here on</text>"
     )
     for tick in range(int(np.ceil(low * 5)), 6):
         parts.append(

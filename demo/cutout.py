@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from limen.demo.people import Outline
 from limen.detection import Detector, nearest_face
-from numpy.typing import NDArray
 
 FACE_PX = 208.0  # a cut-out keeps about this many px of face: the nearest that anybody comes
 BODY_BELOW_FACE = 6.0  # face widths of clothes below the face, continued where the picture ends

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from limen.demo.cutout import Cutout, cut_out
 from limen.demo.people import Cast, Person
 from limen.demo.scene import HEIGHT_PX, WIDTH_PX, Light, corridor, expose
@@ -25,7 +27,6 @@ from limen.detection import Detector
 from limen.device.sources import ClosingSource
 from limen.device.values import Frame
 from limen.errors import NoFaceError
-from numpy.typing import NDArray
 
 
 class SimulatedDoorway(ClosingSource):

@@ -11,11 +11,13 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from limen.errors import PictureError, RuntimeUnavailableError, SourceError
 from limen.images import PICTURE_SUFFIXES, read_picture
-from numpy.typing import NDArray
 
 Outline = tuple[tuple[int, int], ...]
 
@@ -114,8 +116,9 @@ def _astronaut() -> Person:
     _require("skimage", "scikit-image")
     from skimage import data
 
+    read: Any = data.astronaut  # scikit-image has no types
     try:
-        picture = np.asarray(data.astronaut(), np.uint8)
+        picture = np.asarray(read(), np.uint8)
     except (OSError, AttributeError, ValueError) as error:
         raise _no_picture("scikit-image", "the astronaut") from error
     return Person(

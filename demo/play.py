@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from limen.bundle import Bundle, CohortEmbeddings, open_bundle
 from limen.calibration.calibrate import DoorScores, calibrate, door_scores
 from limen.calibration.operating_point import OperatingPoint
@@ -27,7 +29,6 @@ from limen.device.sources import FrameSource, open_source
 from limen.embedder import Embedder
 from limen.errors import NoFaceError
 from limen.recognition import FaceSample, acquire
-from numpy.typing import NDArray
 
 MAX_FMR = 1e-3
 CONFIDENCE = 0.95

@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from PIL import Image
+
 from limen.calibration.calibrate import DoorScores
 from limen.calibration.operating_point import OperatingPoint
 from limen.demo import words
@@ -21,7 +23,6 @@ from limen.demo.setting import Setting
 from limen.demo.story import DemoResult, Moment, VisitSummary
 from limen.device.values import Verdict
 from limen.files import write_atomically
-from PIL import Image
 
 THUMBNAIL_PX, HERO_PX = 400, 720
 
@@ -77,7 +78,7 @@ def render(result: DemoResult, evidence: Evidence, setting: Setting, date: str) 
         not_measured="".join(f"<li>{escape(text)}</li>" for text in words.not_measured()),
         limits="".join(
             f"<div><dt>{escape(title)}</dt><dd>{escape(text)}</dd></div>"
-            for title, text in words.limits(result)
+            for title, text in words.limits(result, setting.interim_finder)
         ),
         ran=_ran(setting),
     )

@@ -120,8 +120,9 @@ def _furnish(image: NDArray[np.float32]) -> None:
 def _plastered(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """A wall is never one colour: broad, faint stains and a vignette. The same on every run."""
     rng = np.random.default_rng(7)
-    stains = cv2.GaussianBlur(rng.normal(0, 1, image.shape[:2]).astype(np.float32), (0, 0), 22)
-    stains *= 2.2 / float(stains.std())
+    grain = rng.normal(0, 1, image.shape[:2]).astype(np.float32)
+    broad = np.asarray(cv2.GaussianBlur(grain, (0, 0), 22), np.float32)
+    stains = broad * (2.2 / float(broad.std()))
     y, x = np.mgrid[-1 : 1 : HEIGHT_PX * 1j, -1 : 1 : WIDTH_PX * 1j]
     vignette = 1 - 0.16 * np.clip(x**2 * 0.7 + y**2 * 0.6, 0, 1.3)
     return np.asarray((image + stains[..., None]) * vignette[..., None], np.float32)
@@ -141,11 +142,11 @@ def expose(
         glow = cv2.GaussianBlur(cv2.resize(image, None, fx=0.25, fy=0.25), (0, 0), 18)
         image = image + 0.30 * light.haze * cv2.resize(glow, (image.shape[1], image.shape[0]))
     if blur_px > 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), blur_px)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur_px), np.float32)
     # Shot noise grows with the root of the light, and an amplifier's gain lifts it in the dark.
     spread = light.noise * (0.55 + 0.45 * np.sqrt(np.clip(image, 0, 255) / 128))
     noise = (
         rng.standard_normal((*image.shape[:2], 1), np.float32) * 0.8
         + rng.standard_normal(image.shape, np.float32) * 0.6
     )
-    return np.clip(image + spread * noise + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image + spread * noise + 0.5, 0, 255), np.uint8)

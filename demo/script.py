@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+
 from limen.demo.people import Cast, Person
 from limen.demo.scene import BACKLIT, DIM, EVEN, NIGHT, WARM, WIDTH_PX, Light
 
@@ -79,7 +80,7 @@ def usual_script(cast: Cast) -> tuple[Visit, ...]:
         )
     ]
     return (
-        Visit(Presence.NOBODY, 1.6),
+        Visit(Presence.NOBODY, 2.0),
         Visit(Presence.ENROLLED, 5.6, cast.enrolled, lights=(EVEN, WARM, DIM, BACKLIT)),
         empty,
         *strangers,

@@ -9,28 +9,32 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from limen import __version__
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What ran, and where. Every field is a few words for people."""
+    """What ran, and where. Every text is a few words for people."""
 
     bundle: str
     model_id: str
     runtime: str
     finder: str
+    interim_finder: bool
     board: str
     versions: str
 
 
 def describe(bundle: str, model_id: str, runtime: str, finder: str) -> Setting:
-    """The setting of this process, on this machine."""
+    """The setting of this process, on this machine; finder: a detector's id."""
+    interim = finder.startswith("haar-")
     return Setting(
         bundle=bundle,
         model_id=model_id,
         runtime=runtime,
-        finder=finder,
+        finder=f"OpenCV's Haar cascades, {finder}" if interim else finder,
+        interim_finder=interim,
         board=board_name(),
         versions=f"limen {__version__} · Python {platform.python_version()} · "
         f"NumPy {np.__version__} · OpenCV {cv2.__version__}",

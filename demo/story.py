@@ -8,10 +8,11 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from limen.demo.script import Presence, Truth
 from limen.device.values import Admission, Decision, Outcome, Verdict
 from limen.recognition import FaceSample
-from numpy.typing import NDArray
 
 KEY_MOMENTS = 5
 VISIT_GAP_S = 1.5  # a live camera that sees no face for so long has seen the visitor leave
@@ -216,21 +217,21 @@ def _summary(number: int, moments: list[Moment]) -> VisitSummary:
         opened=bool(openings),
         refused=not openings and any(m.verdict is Verdict.REFUSE for m in moments),
         opened_after_s=opened_after,
-        key=_key_moments(moments, acquired, openings),
+        key=_key_moments(moments, acquired),
     )
 
 
-def _key_moments(
-    moments: list[Moment], acquired: list[Moment], openings: list[Moment]
-) -> tuple[Moment, ...]:
-    """The opening, and others spread evenly; a single one where nobody came."""
+def _key_moments(moments: list[Moment], acquired: list[Moment]) -> tuple[Moment, ...]:
+    """The one that decided, and others spread evenly; a single one where nobody came."""
     if not acquired:
         return (moments[len(moments) // 2],)
     places = np.linspace(0, len(acquired) - 1, KEY_MOMENTS).round().astype(int)
     chosen = [acquired[place] for place in dict.fromkeys(places.tolist())]
-    if openings and openings[0].sequence not in {moment.sequence for moment in chosen}:
-        nearest = min(
-            range(len(chosen)), key=lambda i: abs(chosen[i].sequence - openings[0].sequence)
-        )
-        chosen[nearest] = openings[0]
+    decisive = next(
+        (m for verdict in (Verdict.OPEN, Verdict.REFUSE) for m in moments if m.verdict is verdict),
+        None,
+    )
+    if decisive is not None and decisive.sequence not in {moment.sequence for moment in chosen}:
+        distances = [abs(moment.sequence - decisive.sequence) for moment in chosen]
+        chosen[distances.index(min(distances))] = decisive
     return tuple(sorted(chosen, key=lambda moment: moment.sequence))

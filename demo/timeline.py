@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from limen.demo.script import Presence
-from limen.demo.story import DemoResult, Moment, VisitSummary
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from limen.demo.script import Presence
+from limen.demo.story import DemoResult, Moment, VisitSummary
 
 BAR_CHARACTERS = 72
 

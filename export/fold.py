@@ -33,9 +33,7 @@ def _check_plain(network: MobileNetEmbedder) -> None:
     fading = [
         float(module.fade)
         for module in network.modules()
-        if isinstance(module, FadingReLU)
-        and float(module.fade) != 0.0
-        and bool(module.slope.any())
+        if isinstance(module, FadingReLU) and float(module.fade) != 0.0 and bool(module.slope.any())
     ]
     if fading:
         raise ExportError(

@@ -161,7 +161,7 @@ def check_parity(report: ParityReport, limits: ParityLimits = ParityLimits()) ->
     if breaches:
         raise ExportError(
             "; ".join(breaches) + ": nothing was sealed. A float graph that differs was converted "
-            "wrongly: check the packages' versions; for int8, give more --calibration crops, or "
+            "wrongly: check the packages' versions; for int8, give more calibration crops, or "
             "train on with the quantiser in view"
         )
 

@@ -84,7 +84,7 @@ def _quantised(float_graph: bytes, recipe: Any, crops: NDArray[np.uint8] | None)
     work = quantizer.Quantizer(float_graph, recipe.get_quantization_recipe())
     ranges = None
     if crops is not None:
-        samples = ({INPUT: SCALING.apply(crop)[None]} for crop in crops)
+        samples = [{INPUT: SCALING.apply(crop)[None]} for crop in crops]  # read more than once
         ranges = work.calibrate({SIGNATURE: samples}, num_threads=1)
     result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from limen.bundle import CohortEmbeddings
 from limen.demo.people import Cast, demo_people
 from limen.embedder import unit_norm
 from limen.haar import HaarDetector
-from numpy.typing import NDArray
 
 PATCH_PX = 16
 

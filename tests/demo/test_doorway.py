@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from limen.demo import people
 from limen.demo.doorway import SimulatedDoorway, enrolment_shots
 from limen.demo.people import Cast, from_folder

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from limen.bundle import CohortEmbeddings
 from limen.calibration.calibrate import DoorScores, calibrate
 from limen.demo.people import Cast
@@ -24,7 +25,7 @@ from limen.embedder import Embedder
 from limen.haar import HaarDetector
 
 HOSTILE = '<script>alert("x")</script>&\' onload=x'
-SETTING = Setting(HOSTILE, "m", HOSTILE, "haar", "a board", "versions")
+SETTING = Setting(HOSTILE, "m", HOSTILE, "haar", True, "a board", "versions")
 
 
 def moment(

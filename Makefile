@@ -1,0 +1,40 @@
+# Two commands: `make demo` shows what limen does, `make test` checks that it does it.
+
+PYTHON ?= python3
+DEMO_ENV := .venv
+TEST_ENV := .venv-test
+PIP_FLAGS := --quiet --disable-pip-version-check
+
+.PHONY: demo test test-all lint format clean
+
+demo: $(DEMO_ENV)/installed  ## install, then play a day at a simulated door
+	$(DEMO_ENV)/bin/limen demo --out demo-out
+
+$(DEMO_ENV)/installed: pyproject.toml $(wildcard core/*.py core/models/* calibration/*.py device/*.py demo/* cli/*.py)
+	$(PYTHON) -m venv $(DEMO_ENV)
+	$(DEMO_ENV)/bin/pip install $(PIP_FLAGS) '.[demo]'
+	touch $@
+
+# Tests run on the built wheel, not on the source tree: what is checked is what is shipped.
+test: test-env  ## install everything the tests need, then run them
+	$(TEST_ENV)/bin/ruff check .
+	$(TEST_ENV)/bin/ruff format --check .
+	$(TEST_ENV)/bin/mypy
+	$(TEST_ENV)/bin/lint-imports
+	$(TEST_ENV)/bin/pytest -m 'not slow'
+
+test-all: test-env  ## the slow ones too
+	$(TEST_ENV)/bin/pytest
+
+.PHONY: test-env
+test-env:
+	test -x $(TEST_ENV)/bin/python || $(PYTHON) -m venv $(TEST_ENV)
+	$(TEST_ENV)/bin/pip install $(PIP_FLAGS) -c .ci/constraints.txt torch
+	$(TEST_ENV)/bin/pip install $(PIP_FLAGS) -c .ci/constraints.txt '.[dev]'
+	$(TEST_ENV)/bin/pip install $(PIP_FLAGS) --force-reinstall --no-deps .
+
+format:
+	$(TEST_ENV)/bin/ruff check --fix . ; $(TEST_ENV)/bin/ruff format .
+
+clean:
+	rm -rf $(DEMO_ENV) $(TEST_ENV) build dist *.egg-info demo-out

@@ -1,0 +1,208 @@
+"""The model card: what the weights were made of, how good they are, and what they are not for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from limen.export.parity import ErrorRates, ParityReport
+from limen.manifest import Cohort, Licence
+from limen.train.checkpoint import Checkpoint
+from limen.train.network import count_multiply_adds, count_parameters
+from limen.train.pictures import CHOOSE, COHORT, FIT, REPORT
+
+_PART_MEANING = {
+    REPORT: "people kept apart for figures like these; nothing was trained or chosen on them",
+    CHOOSE: "people who were not trained on, but the checkpoint was chosen on them",
+    FIT: "people the network was trained on: these figures say nothing about new people",
+}
+
+_NOT_YET = """\
+- **Nothing that must not be fooled.** There is no liveness detection: a printed picture or a
+  screen held to the camera is taken for a face. Let a second factor guard what matters.
+- **No commercial use**, where the licence below says so: it comes with the training pictures.
+- **No calibration elsewhere carries over.** Faces are found and aligned by an interim finder
+  (OpenCV's Haar cascades), less exactly than the crops that these figures stand on. Calibrate on
+  the board, with its camera, and expect more failures at the door than the table says.
+- **No watching of public places, no search for people who did not enrol, no guess at age, sex,
+  origin or mood.** The embedder is made for a door whose users chose to be known by it.
+- **Nobody's equal treatment is shown.** Error rates by skin tone, age or sex were not measured,
+  and the training pictures are mostly of adult celebrities.
+"""
+
+
+def model_card(
+    *,
+    name: str,
+    checkpoint: Checkpoint,
+    parity: ParityReport,
+    default_precision: str,
+    cohort: Cohort | None,
+    threshold_floor: float | None,
+    licence: Licence,
+    pictures: str = "",
+) -> str:
+    """Return the card as Markdown.
+
+    pictures: a sentence on where the training pictures come from, as only the user knows; the
+    counts come from the checkpoint's provenance. Figures are those of `parity` and the checkpoint's
+    own validation; where there are none, the card says that nothing was measured.
+    """
+    sections = [
+        f"# {name}\n\nA face embedder for a door, with the evidence that came with it.",
+        _what(checkpoint),
+        _made_of(checkpoint, pictures),
+        _how_good(checkpoint, parity),
+        _graphs(parity, default_precision),
+        _cohort(cohort, threshold_floor),
+        "## What it must not be used for yet\n\n" + _NOT_YET.rstrip(),
+        f"## Licence of the weights: {licence.weights}\n\n{licence.terms}\n\n"
+        "The code that made and runs them has a licence of its own (Apache-2.0); it does not "
+        "extend to the weights.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _what(checkpoint: Checkpoint) -> str:
+    network, recipe = checkpoint.network(), checkpoint.recipe
+    return (
+        "## What it is\n\n"
+        f"A MobileNet of depthwise-separable convolutions with plain ReLU: "
+        f"{count_parameters(network):,} parameters, "
+        f"{count_multiply_adds(network, recipe.input_px) / 1e6:.0f} million multiply-adds a face, "
+        f"channels {', '.join(map(str, checkpoint.channels))}. It takes aligned RGB crops of "
+        f"{recipe.input_px} x {recipe.input_px} px and gives {recipe.model.embedding_size} numbers, "
+        "compared by their cosine."
+    )
+
+
+def _made_of(checkpoint: Checkpoint, pictures: str) -> str:
+    made: dict[str, Any] = checkpoint.provenance
+    lines = ["## What it was made of", ""]
+    rows = [row for row in made.get("data", []) if isinstance(row, dict)]
+    for row in rows:
+        lines.append(
+            f"- Pictures: {_count(row.get('pictures'))} of {_count(row.get('identities'))} "
+            f"people, part '{row.get('part', 'unnamed')}'."
+        )
+    if not rows:
+        lines.append("- Pictures: the checkpoint does not say.")
+    if pictures:
+        lines.append(f"- Where the pictures come from: {pictures}")
+    teachers = [str(teacher) for teacher in made.get("teachers", [])]
+    lines.append(
+        f"- Teachers whose embeddings it was taught to imitate: {', '.join(teachers) or 'none'}."
+    )
+    slimmed = made.get("slimmed_from")
+    if isinstance(slimmed, dict):
+        lines.append(
+            f"- First weights: slimmed from `{slimmed.get('file', 'unnamed')}` "
+            f"(SHA-256 {slimmed.get('sha256', 'not recorded')})."
+        )
+    else:
+        lines.append("- First weights: random.")
+    if "sface" in f"{teachers}{slimmed}".lower():
+        lines.append(
+            "- SFace (OpenCV Zoo, Apache-2.0) does not document its training set "
+            "(opencv_zoo issue 313); whatever bias or claim lies in it may lie in these weights."
+        )
+    stages = "; ".join(
+        f"{stage.name}, {stage.steps:,} steps ({', '.join(o.kind for o in stage.objectives)})"
+        for stage in checkpoint.recipe.stages
+    )
+    lines.append(
+        f"- Recipe: {stages}. This is step {checkpoint.step:,} of "
+        f"{checkpoint.recipe.total_steps:,}. The whole recipe is in the manifest."
+    )
+    return "\n".join(lines)
+
+
+def _how_good(checkpoint: Checkpoint, parity: ParityReport) -> str:
+    lines = ["## How good it is", ""]
+    rates = parity.trained
+    if rates is None:
+        lines.append(
+            "No error rates were measured: the pictures give no mated and non-mated pairs."
+        )
+    else:
+        meaning = _PART_MEANING.get(parity.part, "")
+        lines += [
+            f"Every picture of part '{parity.part}' ({meaning}) against every other, cosine, "
+            f"aligned crops: {rates.mated_comparisons:,} mated and {rates.non_mated_comparisons:,} "
+            f"non-mated comparisons of {rates.identities:,} people.",
+            "",
+            *_table(
+                ["network in torch", "FNMR"],
+                [
+                    ["at FMR 1e-2", f"{rates.fnmr_at_fmr_1e_2:.4f}"],
+                    ["at FMR 1e-3", f"{rates.fnmr_at_fmr_1e_3:.4f}"],
+                ],
+            ),
+            "",
+            "Pairs share pictures and people, so they are not independent, and the labels contain "
+            "errors. These are rates of single comparisons, not of a door's transactions.",
+        ]
+    if checkpoint.validation:
+        found = checkpoint.validation
+        lines += [
+            "",
+            f"While training, on part '{CHOOSE}' ({found.get('identities', 0):,.0f} people): FNMR "
+            f"{found.get('fnmr_at_fmr_1e-2', float('nan')):.4f} at FMR 1e-2, "
+            f"{found.get('fnmr_at_fmr_1e-3', float('nan')):.4f} at 1e-3, EER "
+            f"{found.get('eer', float('nan')):.4f}. The checkpoint was chosen by these, so they "
+            "flatter it.",
+        ]
+    return "\n".join(lines)
+
+
+def _graphs(parity: ParityReport, default_precision: str) -> str:
+    rows = [
+        [
+            f"`{row.graph.path}`",
+            f"{len(row.graph.content) / 1e6:.2f}",
+            f"{row.mean_cosine:.5f}",
+            f"{row.min_cosine:.5f}",
+            _rate(row.rates),
+        ]
+        for row in parity.graphs
+    ]
+    crops = parity.graphs[0].crops if parity.graphs else 0
+    heading = ["graph", "MB", "mean cosine", "lowest cosine", "FNMR at FMR 1e-3"]
+    return (
+        f"## The graphs\n\nEach was run on its runtime over {crops:,} crops of part "
+        f"'{parity.part}' and compared with the network in torch. The default precision is "
+        f"{default_precision}.\n\n" + "\n".join(_table(heading, rows))
+    )
+
+
+def _cohort(cohort: Cohort | None, threshold_floor: float | None) -> str:
+    if cohort is None:
+        text = "None: calibration has only the people who are enrolled, and says so."
+    else:
+        text = (
+            f"{cohort.embeddings:,} embeddings of {cohort.subjects:,} people of part '{COHORT}', who "
+            "were not trained on, quantised to 8 bits, under numbers without names or pictures. "
+            "They are the strangers of a calibration."
+        )
+    if threshold_floor is not None:
+        text += (
+            f" No calibration goes below a threshold of {threshold_floor:.4f}, which is where "
+            "their FMR among themselves is 1e-2."
+        )
+    return "## The cohort\n\n" + text
+
+
+def _table(heading: list[str], rows: Iterable[list[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(heading)} |",
+        f"|{'---|' * len(heading)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _rate(rates: ErrorRates | None) -> str:
+    return "not measured" if rates is None else f"{rates.fnmr_at_fmr_1e_3:.4f}"
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else "an unknown number"

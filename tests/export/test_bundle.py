@@ -1,0 +1,145 @@
+"""The exported bundle: opens, embeds as torch does, says what it is, and refuses damage."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import limen
+from limen.bundle import parse_bundle
+from limen.errors import BundleError
+from limen.train.pictures import Pictures
+from limen.train.validation import embed_pictures
+
+from .conftest import MADE_AT, PX, Exported
+
+GRAPHS = {
+    ("onnx", "float32"),
+    ("onnx", "int8"),
+    ("tflite", "float32"),
+    ("tflite", "float16"),
+    ("tflite", "int8"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(exported: Exported, held_out: Pictures) -> NDArray[np.float32]:
+    return embed_pictures(exported.checkpoint.network(), held_out, PX)
+
+
+def test_bundle_holds_five_graphs(exported: Exported) -> None:
+    assert {(g.runtime, g.precision) for g in exported.manifest.graphs} == GRAPHS
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "tflite"])
+def test_float32_embeds_as_torch_does(
+    exported: Exported, trained: NDArray[np.float32], crops: NDArray[np.uint8], runtime: str
+) -> None:
+    embedder = limen.open_bundle(exported.path).embedder(runtime, "float32")
+    np.testing.assert_allclose(embedder.embed(crops), trained, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "least"),
+    [("tflite", "float16", 0.999), ("tflite", "int8", 0.9), ("onnx", "int8", 0.9)],
+)
+def test_smaller_graphs_agree_with_torch(
+    exported: Exported,
+    trained: NDArray[np.float32],
+    crops: NDArray[np.uint8],
+    runtime: str,
+    precision: str,
+    least: float,
+) -> None:
+    embeddings = limen.open_bundle(exported.path).embedder(runtime, precision).embed(crops)
+    assert float((embeddings * trained).sum(1).mean()) >= least
+
+
+def test_onnx_takes_any_batch(exported: Exported, crops: NDArray[np.uint8]) -> None:
+    embedder = limen.open_bundle(exported.path).embedder("onnx", "float32")
+    np.testing.assert_allclose(embedder.embed(crops[:1]), embedder.embed(crops[:5])[:1], atol=1e-5)
+
+
+def test_float32_graphs_share_a_model_id_and_no_other_does(exported: Exported) -> None:
+    bundle = limen.open_bundle(exported.path)
+    ids = {pair: bundle.embedder(*pair).model_id for pair in sorted(GRAPHS)}
+    assert ids["onnx", "float32"] == ids["tflite", "float32"]
+    assert len(set(ids.values())) == len(GRAPHS) - 1
+
+
+def test_manifest_carries_the_evidence(exported: Exported) -> None:
+    manifest = exported.manifest
+    assert {row.path for row in manifest.parity} == {g.path for g in manifest.graphs}
+    assert all(row.fnmr_at_fmr_1e_3 is not None for row in manifest.parity)
+    assert manifest.provenance["training"] == exported.checkpoint.provenance
+    assert manifest.provenance["export"]["parity_part"] == "report"
+    assert manifest.created_at == MADE_AT.isoformat()
+    assert manifest.cohort is None
+    assert manifest.threshold_floor is None
+    assert exported.told
+
+
+def test_card_says_what_it_is_made_of_and_not_for(exported: Exported) -> None:
+    card = exported.manifest.card
+    for said in (
+        "24 of 6 people",
+        "drawn by a test",
+        "sface",
+        "slimmed from `large.onnx`",
+        "no liveness detection",
+        "interim finder",
+        "LicenseRef-non-commercial-research",
+        "mated and",
+    ):
+        assert said in card
+
+
+def test_nothing_of_the_exporting_machine_is_in_the_bundle(exported: Exported) -> None:
+    content = exported.path.read_bytes()
+    assert b"site-packages" not in content
+    assert str(Path.home()).encode() + b"/" not in content
+    assert str(exported.folder).encode() not in content
+
+
+def test_bundle_cut_short_is_refused(exported: Exported, tmp_path: Path) -> None:
+    content = exported.path.read_bytes()
+    short = tmp_path / "short.limen"
+    short.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match="not a whole bundle"):
+        limen.open_bundle(short)
+
+
+def test_edited_graph_is_refused_by_name(exported: Exported) -> None:
+    parts = _parts(exported.path)
+    graph = bytearray(parts["embedder.int8.tflite"])
+    graph[len(graph) // 2] ^= 1
+    parts["embedder.int8.tflite"] = bytes(graph)
+    with pytest.raises(BundleError, match=r"embedder\.int8\.tflite.*changed after sealing"):
+        parse_bundle(_zipped(parts), "edited")
+
+
+def test_newer_schema_is_refused_with_the_remedy(exported: Exported) -> None:
+    parts = _parts(exported.path)
+    manifest = json.loads(parts["manifest.json"])
+    parts["manifest.json"] = json.dumps({**manifest, "schema_version": 2}).encode()
+    with pytest.raises(BundleError, match="newer than 1.*update limen"):
+        parse_bundle(_zipped(parts), "newer")
+
+
+def _parts(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _zipped(parts: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
