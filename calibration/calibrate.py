@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from limen.calibration.bounds import clopper_pearson, upper_bound
 from limen.calibration.fusion import fuse, leave_one_out_scores
 from limen.calibration.operating_point import OperatingPoint
+from limen.calibration.rates import just_above
 from limen.errors import CalibrationError
 
 
@@ -95,7 +96,7 @@ def calibrate(
             _rounded_up(strongest),
         )
     # With allowed < trials there is always a score that must be rejected, and all its ties with it.
-    threshold = float(np.nextafter(non_mated[trials - 1 - allowed], np.inf))
+    threshold = just_above(non_mated[trials - 1 - allowed], np.asarray(scores.non_mated).dtype)
     if threshold_floor is not None:
         threshold = max(threshold, threshold_floor)
     false_matches = int((non_mated >= threshold).sum())

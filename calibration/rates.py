@@ -7,6 +7,8 @@ most the requested FMR" holds on discrete scores too.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,8 +39,8 @@ def threshold_at_fmr(non_mated: Scores, max_fmr: float) -> float:
     """Return the lowest threshold whose observed FMR is at most `max_fmr`.
 
     non_mated: shape (n,), n >= 1. CalibrationError unless 0 <= max_fmr < 1.
-    The threshold is the next representable float64 above the highest score that must be rejected,
-    so that FNMR is as low as the promise allows, and a tie with that score is rejected with it.
+    The threshold is the next number above the highest score that must be rejected, so that FNMR
+    is as low as the promise allows, and a tie with that score is rejected with it.
     """
     if not 0 <= max_fmr < 1:
         raise CalibrationError(f"max_fmr: expected 0 or more and less than 1, found {max_fmr}")
@@ -46,7 +48,16 @@ def threshold_at_fmr(non_mated: Scores, max_fmr: float) -> float:
     # Nudged before the floor, so that 0.3 * 10 (2.9999…) allows the three matches that it means.
     allowed = int(np.floor(max_fmr * len(scores) * (1 + 1e-12)))
     highest_rejected = scores[len(scores) - 1 - allowed]
-    return float(np.nextafter(highest_rejected, np.inf))
+    return just_above(highest_rejected, np.asarray(non_mated).dtype)
+
+
+def just_above(score: float, dtype: np.dtype[Any]) -> float:
+    """The next number above `score` that scores of `dtype` can be.
+
+    For float32 scores it is a float32 itself, so that no comparison rounds it back onto the tie.
+    """
+    kind = np.float32 if dtype == np.float32 else np.float64
+    return float(np.nextafter(kind(score), kind(np.inf)))
 
 
 def fnmr_at_fmr(mated: Scores, non_mated: Scores, max_fmr: float) -> float:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from limen.cli.output import print_table, say, say_json
 from limen.cli.options import JsonOption
+from limen.cli.output import print_table, say, say_json
 
 bundle_app = typer.Typer(help="Look into a bundle.", no_args_is_help=True)
 
@@ -47,7 +47,8 @@ def inspect(
             [
                 graph.path,
                 graph.runtime,
-                graph.precision + (" (default)" if graph.precision == manifest.default_precision else ""),
+                graph.precision
+                + (" (default)" if graph.precision == manifest.default_precision else ""),
                 f"{graph.bytes / 1e6:.2f}",
                 f"{parity[graph.path].mean_cosine:.4f}" if graph.path in parity else "–",
                 _rate(parity[graph.path].fnmr_at_fmr_1e_3) if graph.path in parity else "–",

@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the report and pictures.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(help="Folder for the report and pictures.")] = Path(
+        "demo-out"
+    ),
     source: Annotated[
         str | None,
         typer.Option(help="A folder of people (one folder each), or 'camera'; two shipped people."),

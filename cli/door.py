@@ -74,9 +74,7 @@ def run(
         "min_face_px": min_face_px,
     }
     settings = _settled(load_config(config) if config else DoorConfig(), given)
-    ready = open_recognition(
-        settings.bundle, settings.runtime, settings.precision, settings.yunet
-    )
+    ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     frames = FrameClock(open_source(settings.source))

@@ -88,7 +88,9 @@ def enrol(
         count = next((r.references for r in opened.subjects() if r.subject_id == subject), 0)
     result = {
         "subject": subject,
-        "accepted": [{"shot": s.name, "quality": round(s.sample.quality, 3)} for s in taken.accepted],
+        "accepted": [
+            {"shot": s.name, "quality": round(s.sample.quality, 3)} for s in taken.accepted
+        ],
         "refused": [{"shot": r.path, "reason": r.reason} for r in taken.refused],
         "references": count,
         "gallery": str(path),
@@ -108,9 +110,7 @@ def enrol(
 
 
 def verify(
-    pictures: Annotated[
-        list[Path], typer.Argument(help="Two pictures; or one, with --claim.")
-    ],
+    pictures: Annotated[list[Path], typer.Argument(help="Two pictures; or one, with --claim.")],
     claim: Annotated[str | None, typer.Option(help="The subject the picture claims to be.")] = None,
     max_fmr: Annotated[
         float, typer.Option(help="For two pictures: the false match rate among strangers.")
@@ -142,16 +142,26 @@ def verify(
             from limen.device.recogniser import Recogniser
 
             threshold = point.threshold
-            score = Recogniser(opened.references(), threshold).verify(
-                samples[0].embedding, claim
-            ).score
+            score = (
+                Recogniser(opened.references(), threshold).verify(samples[0].embedding, claim).score
+            )
             basis = f"calibrated for FMR {point.max_fmr:g} at {point.calibrated_at}"
     match = score >= threshold
     if json:
-        say_json({"match": match, "score": score, "threshold": threshold, "basis": basis,
-                  "claim": claim, "model_id": ready.embedder.model_id})
+        say_json(
+            {
+                "match": match,
+                "score": score,
+                "threshold": threshold,
+                "basis": basis,
+                "claim": claim,
+                "model_id": ready.embedder.model_id,
+            }
+        )
     else:
-        say(f"{'match' if match else 'no match'}: score {score:.3f}, threshold {threshold:.3f} ({basis})")
+        say(
+            f"{'match' if match else 'no match'}: score {score:.3f}, threshold {threshold:.3f} ({basis})"
+        )
     raise typer.Exit(EXIT_YES if match else EXIT_NO)
 
 
@@ -287,8 +297,13 @@ def calibrate(
             )
         except InsufficientEvidenceError as error:
             if json:
-                say_json({"calibrated": False, "reason": str(error),
-                          "strongest_max_fmr": error.strongest_max_fmr})
+                say_json(
+                    {
+                        "calibrated": False,
+                        "reason": str(error),
+                        "strongest_max_fmr": error.strongest_max_fmr,
+                    }
+                )
             else:
                 say(f"not calibrated, the old operating point stays: {error}")
             raise typer.Exit(EXIT_NO) from error
@@ -313,7 +328,10 @@ def _rows(point: OperatingPoint) -> list[list[str]]:
             if interval
             else "not measured: enrol two or more shots of somebody",
         ],
-        ["non-mated, mated comparisons", f"{point.non_mated_comparisons}, {point.mated_comparisons}"],
+        [
+            "non-mated, mated comparisons",
+            f"{point.non_mated_comparisons}, {point.mated_comparisons}",
+        ],
         ["enrolled subjects, strangers", f"{point.enrolled_subjects}, {point.cohort_subjects}"],
     ]
 

@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe's name.")],
     data: Annotated[Path, typer.Option(help="Folder of pictures by identity, or crop archives.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path("runs/last"),
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path(
+        "runs/last"
+    ),
     slim_from: Annotated[
         Path | None, typer.Option(help="Warm start: an ONNX MobileNetV1 to slim, such as SFace.")
     ] = None,
@@ -67,8 +69,10 @@ def train(
                 ["FNMR at FMR 1e-2", percent(result["fnmr_at_fmr_1e-2"])],
                 ["FNMR at FMR 1e-3", percent(result["fnmr_at_fmr_1e-3"])],
                 ["EER", percent(result["eer"])],
-                ["mated, non-mated comparisons",
-                 f"{result['mated_comparisons']:.0f}, {result['non_mated_comparisons']:.0f}"],
+                [
+                    "mated, non-mated comparisons",
+                    f"{result['mated_comparisons']:.0f}, {result['non_mated_comparisons']:.0f}",
+                ],
                 ["identities", f"{result['identities']:.0f}"],
             ],
         )
@@ -85,6 +89,9 @@ def export(
     licence: Annotated[
         str, typer.Option(help="Of the weights.")
     ] = "LicenseRef-non-commercial-research",
+    pictures: Annotated[
+        str, typer.Option(help="Where the training pictures come from, for the model card.")
+    ] = "",
     terms: Annotated[str | None, typer.Option(help="The licence's terms in a sentence.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -101,6 +108,7 @@ def export(
         name=name or out.stem,
         licence=licence,
         terms=terms or DEFAULT_TERMS,
+        pictures=pictures,
         report=note,
     )
     if json:

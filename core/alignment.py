@@ -16,7 +16,13 @@ CROP_PX = 112
 
 # (5, 2) px: the eye on the picture's left, the other eye, nose tip, mouth corners left and right.
 TEMPLATE_XY: NDArray[np.float32] = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]],
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ],
     np.float32,
 )
 TEMPLATE_XY.setflags(write=False)
@@ -54,4 +60,3 @@ def align(
     return cv2.warpAffine(image, matrix, (crop_px, crop_px), flags=cv2.INTER_LINEAR).astype(
         np.uint8, copy=False
     )
-

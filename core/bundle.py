@@ -160,7 +160,9 @@ def parse_bundle(content: bytes, name: str) -> Bundle:
             f"{name}: not a whole bundle ({error}); copy it again from where it was made"
         ) from error
     if not np.allclose(np.array(manifest.alignment.template_xy), TEMPLATE_XY, atol=1e-3):
-        raise BundleError(f"{name}: 'alignment.template_xy' is one that this limen does not align to")
+        raise BundleError(
+            f"{name}: 'alignment.template_xy' is one that this limen does not align to"
+        )
     return Bundle(manifest, parts, name)
 
 

@@ -39,7 +39,7 @@ def show(result: DemoResult, console: Console | None = None) -> None:
 def plain_lines(result: DemoResult) -> list[str]:
     """The same without colours: for pipes and logs."""
     bar = "".join(_STATES[state][2] for state in _states(result.moments, BAR_CHARACTERS))
-    legend = "= unlocked   o known face or any   x stranger   - nobody"
+    legend = "= unlocked   o enrolled or unknown   x stranger   - nobody"
     lines = [f"[{bar}]", legend]
     for visit in _worth_a_line(result.visits):
         lines.append(

@@ -54,12 +54,12 @@ def lead(result: DemoResult, references: int) -> str:
 def threshold_words(point: OperatingPoint) -> list[str]:
     """How the threshold came about and what it promises, in plain words."""
     false_matches = round(point.fmr * point.non_mated_comparisons)
-    one_in = round(1 / point.fmr_upper_bound) if point.fmr_upper_bound > 0 else 0
+    one_in = int(1 / point.fmr_upper_bound) if point.fmr_upper_bound > 0 else 0
     reached = "none of them" if false_matches == 0 else f"{false_matches:,} of them"
     words = [
         (
-            f"A face matches when its score is {point.threshold:.3f} or more. Scores are cosines: 1 is "
-            "the very same embedding, and two strangers are mostly near 0."
+            f"A face matches when its score is {point.threshold:.3f} or more. Scores are cosines: "
+            "1 is the very same embedding, and two strangers are mostly near 0."
         ),
         (
             f"To find that number, the enrolled template was compared "
@@ -68,9 +68,9 @@ def threshold_words(point: OperatingPoint) -> list[str]:
             f"lowest one at which so few matched, {reached}, that the promise below can be made."
         ),
         (
-            f"The promise: with {point.confidence:.0%} confidence, at most 1 in {one_in:,} comparisons "
-            f"with a stranger is a false match ({point.fmr_upper_bound:.2g}; asked for was "
-            f"{point.max_fmr:g})."
+            f"The promise: with {point.confidence:.0%} confidence, at most 1 in {one_in:,} "
+            f"comparisons with a stranger is a false match ({point.fmr_upper_bound:.2g}; asked for "
+            f"was {point.max_fmr:g})."
         ),
     ]
     if point.fnmr is not None:
@@ -86,12 +86,12 @@ def not_measured() -> list[str]:
     """What the threshold's promise does not cover."""
     return [
         (
-            "Strangers who look unlike the cohort's people, or like the enrolled person: relatives, "
-            "twins."
+            "Strangers who look unlike the cohort's people, or like the enrolled person: "
+            "relatives, twins."
         ),
         (
-            "The promise counts comparisons as independent. Pictures of one stranger are not, and a "
-            "single template was compared: read it as optimistic."
+            "The promise counts comparisons as independent. Pictures of one stranger are not, and "
+            "a single template was compared: read it as optimistic."
         ),
         "It is of one comparison. A visit has many, and asks for several matches to open.",
     ]
@@ -124,8 +124,8 @@ def limits(result: DemoResult, interim_finder: bool) -> list[tuple[str, str]]:
             (
                 "Nobody wrote down who came",
                 (
-                    "Before a live camera there is no truth to compare with, so this page shows what "
-                    "the door did, and cannot say whether it was right."
+                    "Before a live camera there is no truth to compare with, so this page shows "
+                    "what the door did, and cannot say whether it was right."
                 ),
             )
         )
@@ -134,16 +134,16 @@ def limits(result: DemoResult, interim_finder: bool) -> list[tuple[str, str]]:
             (
                 "A few people are no measurement",
                 (
-                    "That the right door opened here says that the parts work together. Error rates "
-                    "need thousands of people: see the model card and 'limen evaluate'."
+                    "That the right door opened here says that the parts work together. Error "
+                    "rates need thousands of people: see the model card and 'limen evaluate'."
                 ),
             ),
             (
                 "The camera is simulated",
                 (
-                    "The visitors are still pictures, moved, turned, lit and blurred by a program. The "
-                    "enrolled person may come from the very photograph that the enrolment used, which "
-                    "is easier than life."
+                    "The visitors are still pictures, moved, turned, lit and blurred by a program. "
+                    "The enrolled person may come from the very photograph that the enrolment "
+                    "used, which is easier than life."
                 ),
             ),
         ]

@@ -26,8 +26,8 @@ _NOT_YET = """\
   the board, with its camera, and expect more failures at the door than the table says.
 - **No watching of public places, no search for people who did not enrol, no guess at age, sex,
   origin or mood.** The embedder is made for a door whose users chose to be known by it.
-- **Nobody's equal treatment is shown.** Error rates by skin tone, age or sex were not measured,
-  and the training pictures are mostly of adult celebrities.
+- **Nobody's equal treatment is shown.** Error rates by skin tone, age or sex were not measured;
+  whoever is rare among the training pictures must be expected to be recognised less well.
 """
 
 
@@ -56,11 +56,17 @@ def model_card(
         _graphs(parity, default_precision),
         _cohort(cohort, threshold_floor),
         "## What it must not be used for yet\n\n" + _NOT_YET.rstrip(),
-        f"## Licence of the weights: {licence.weights}\n\n{licence.terms}\n\n"
-        "The code that made and runs them has a licence of its own (Apache-2.0); it does not "
-        "extend to the weights.",
+        _licence(licence),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _licence(licence: Licence) -> str:
+    return (
+        f"## Licence of the weights: {licence.weights}\n\n{licence.terms}\n\n"
+        "The code that made and runs them has a licence of its own (Apache-2.0); it does not "
+        "extend to the weights."
+    )
 
 
 def _what(checkpoint: Checkpoint) -> str:
@@ -71,8 +77,8 @@ def _what(checkpoint: Checkpoint) -> str:
         f"{count_parameters(network):,} parameters, "
         f"{count_multiply_adds(network, recipe.input_px) / 1e6:.0f} million multiply-adds a face, "
         f"channels {', '.join(map(str, checkpoint.channels))}. It takes aligned RGB crops of "
-        f"{recipe.input_px} x {recipe.input_px} px and gives {recipe.model.embedding_size} numbers, "
-        "compared by their cosine."
+        f"{recipe.input_px} x {recipe.input_px} px and gives {recipe.model.embedding_size} "
+        "numbers, compared by their cosine."
     )
 
 
@@ -126,10 +132,17 @@ def _how_good(checkpoint: Checkpoint, parity: ParityReport) -> str:
         )
     else:
         meaning = _PART_MEANING.get(parity.part, "")
-        lines += [
+        protocol = (
             f"Every picture of part '{parity.part}' ({meaning}) against every other, cosine, "
             f"aligned crops: {rates.mated_comparisons:,} mated and {rates.non_mated_comparisons:,} "
-            f"non-mated comparisons of {rates.identities:,} people.",
+            f"non-mated comparisons of {rates.identities:,} people."
+        )
+        caution = (
+            "Pairs share pictures and people, so they are not independent, and the labels contain "
+            "errors. These are rates of single comparisons, not of a door's transactions."
+        )
+        lines += [
+            protocol,
             "",
             *_table(
                 ["network in torch", "FNMR"],
@@ -139,19 +152,18 @@ def _how_good(checkpoint: Checkpoint, parity: ParityReport) -> str:
                 ],
             ),
             "",
-            "Pairs share pictures and people, so they are not independent, and the labels contain "
-            "errors. These are rates of single comparisons, not of a door's transactions.",
+            caution,
         ]
     if checkpoint.validation:
         found = checkpoint.validation
-        lines += [
-            "",
+        chosen_by = (
             f"While training, on part '{CHOOSE}' ({found.get('identities', 0):,.0f} people): FNMR "
             f"{found.get('fnmr_at_fmr_1e-2', float('nan')):.4f} at FMR 1e-2, "
             f"{found.get('fnmr_at_fmr_1e-3', float('nan')):.4f} at 1e-3, EER "
             f"{found.get('eer', float('nan')):.4f}. The checkpoint was chosen by these, so they "
-            "flatter it.",
-        ]
+            "flatter it."
+        )
+        lines += ["", chosen_by]
     return "\n".join(lines)
 
 
@@ -180,9 +192,9 @@ def _cohort(cohort: Cohort | None, threshold_floor: float | None) -> str:
         text = "None: calibration has only the people who are enrolled, and says so."
     else:
         text = (
-            f"{cohort.embeddings:,} embeddings of {cohort.subjects:,} people of part '{COHORT}', who "
-            "were not trained on, quantised to 8 bits, under numbers without names or pictures. "
-            "They are the strangers of a calibration."
+            f"{cohort.embeddings:,} embeddings of {cohort.subjects:,} people of part '{COHORT}', "
+            "who were not trained on, quantised to 8 bits, under numbers without names or "
+            "pictures. They are the strangers of a calibration."
         )
     if threshold_floor is not None:
         text += (

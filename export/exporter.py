@@ -18,6 +18,7 @@ from limen.bundle import CohortEmbeddings, encode_cohort
 from limen.errors import RuntimeUnavailableError
 from limen.export.errors import ExportError
 from limen.export.parity import (
+    DEFAULT_LIMITS,
     BuiltGraph,
     ParityLimits,
     ParityReport,
@@ -78,7 +79,7 @@ def export_bundle(
     pictures: str = "",
     calibration_crops: int = 512,
     seed: int = 0,
-    limits: ParityLimits = ParityLimits(),
+    limits: ParityLimits = DEFAULT_LIMITS,
     report: Say = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Manifest:

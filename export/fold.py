@@ -30,11 +30,13 @@ def fold(network: MobileNetEmbedder) -> nn.Sequential:
 
 
 def _check_plain(network: MobileNetEmbedder) -> None:
-    fading = [
-        float(module.fade)
-        for module in network.modules()
-        if isinstance(module, FadingReLU) and float(module.fade) != 0.0 and bool(module.slope.any())
-    ]
+    fading = []
+    for module in network.modules():
+        if isinstance(module, FadingReLU):
+            buffers = dict(module.named_buffers())
+            fade = float(buffers["fade"])
+            if fade != 0.0 and bool(buffers["slope"].any()):
+                fading.append(fade)
     if fading:
         raise ExportError(
             f"expected plain ReLU activations, found {len(fading)} whose PReLU slopes are faded "

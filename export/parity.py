@@ -33,6 +33,9 @@ class ParityLimits:
     int8_mean_cosine: float = 0.9
 
 
+DEFAULT_LIMITS = ParityLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class BuiltGraph:
     """A converted graph, not yet in a bundle. `content` is what a runtime loads."""
@@ -155,7 +158,7 @@ def error_rates(
     )
 
 
-def check_parity(report: ParityReport, limits: ParityLimits = ParityLimits()) -> None:
+def check_parity(report: ParityReport, limits: ParityLimits = DEFAULT_LIMITS) -> None:
     """Let the graphs pass, or raise ExportError with every graph that is too far off."""
     breaches = [sentence for row in report.graphs if (sentence := _breach(row, limits))]
     if breaches:

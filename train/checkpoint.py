@@ -40,8 +40,9 @@ class Checkpoint:
         network = MobileNetEmbedder(
             embedding_size=self.recipe.model.embedding_size, channels=self.channels
         )
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v
-                                 for k, v in self.averaged.items()})
+        network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in self.averaged.items()}
+        )
         network.sync_fade()
         return network.eval()
 

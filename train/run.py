@@ -81,9 +81,7 @@ def _choose_or_none(data: Path) -> Pictures | None:
         return None
 
 
-def _warm_start(
-    network: MobileNetEmbedder, path: Path, fit: Pictures, recipe: Recipe
-) -> None:
+def _warm_start(network: MobileNetEmbedder, path: Path, fit: Pictures, recipe: Recipe) -> None:
     rng = np.random.default_rng([recipe.seed, 4])
     count = min(SLIMMING_CROPS, len(fit))
     chosen = rng.choice(len(fit), count, replace=False)

@@ -240,9 +240,7 @@ def _dense_listening(teacher: Teacher) -> Tensor:
     return spread * teacher.kernel.flatten(2).norm(dim=(0, 2))
 
 
-def _fit_head(
-    teacher: Teacher, student: MobileNetEmbedder, crops: Tensor, kept: Tensor
-) -> None:
+def _fit_head(teacher: Teacher, student: MobileNetEmbedder, crops: Tensor, kept: Tensor) -> None:
     kernel = teacher.kernel[:, kept].flatten(2).permute(1, 0, 2)  # channels, outputs, positions
     _, _, right = torch.linalg.svd(kernel, full_matrices=False)
     depthwise = right[:, 0].view(-1, 1, FINAL_MAP_PX, FINAL_MAP_PX)

@@ -1,32 +1,31 @@
-"""A tiny network, a small folder of synthetic pictures, and the bundle exported from both."""
+"""A tiny network, a small folder of synthetic pictures, and the bundle exported from both.
+
+What needs torch is imported inside the fixtures, so that a board's installation can collect.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-for _package in ("torch", "onnx", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
-    pytest.importorskip(_package)
-
-import torch
-
-from limen.export.exporter import export_bundle
-from limen.manifest import Manifest
-from limen.train.checkpoint import Checkpoint, save_checkpoint
-from limen.train.network import FadingReLU, MobileNetEmbedder
-from limen.train.pictures import REPORT, Pictures, open_pictures, part_by_hash
-from limen.train.recipe import Recipe
-from limen.train.validation import to_input
+if TYPE_CHECKING:
+    from limen.manifest import Manifest
+    from limen.train.checkpoint import Checkpoint
+    from limen.train.network import MobileNetEmbedder
+    from limen.train.pictures import Pictures
 
 WIDTH = 0.125
 PX = 112
-MADE_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+PEOPLE_TO_FIT, PEOPLE_TO_REPORT, TAKES = 6, 4, 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Exported:
     manifest: Manifest
     checkpoint: Checkpoint
     folder: Path
+    made_at: datetime
     told: list[str]
 
 
@@ -50,64 +50,96 @@ def picture_of(person: int, take: int) -> NDArray[np.uint8]:
 
 def people_of(part: str, count: int) -> list[str]:
     """The first names whose hash puts them into `part`."""
-    names = (f"person{number}" for number in range(10_000))
-    return [name for name, _ in zip(filter(lambda n: part_by_hash(n) == part, names), range(count))]
+    from limen.train.pictures import part_by_hash
+
+    names = (f"person{number}" for number in itertools.count())
+    return list(itertools.islice((n for n in names if part_by_hash(n) == part), count))
 
 
-def tiny_network(seed: int) -> MobileNetEmbedder:
-    """A random network whose batch normalisation has seen pictures, so that outputs have a size."""
-    torch.manual_seed(seed)
-    network = MobileNetEmbedder(width=WIDTH).train()
-    crops = np.stack([picture_of(person, 0) for person in range(1000, 1016)])
-    with torch.no_grad():
+@pytest.fixture(scope="session")
+def tiny_network() -> Callable[[int], MobileNetEmbedder]:
+    """By seed: a random network, scaled and shifted in every layer as a trained one is."""
+    import torch
+
+    from limen.train.network import MobileNetEmbedder
+
+    def make(seed: int) -> MobileNetEmbedder:
+        torch.manual_seed(seed)
+        network = MobileNetEmbedder(width=WIDTH)
         for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = None
-        network(to_input(crops))
-    return network.eval()
+            if isinstance(module, torch.nn.Conv2d):  # no layer's output drowns in rounding
+                torch.nn.init.kaiming_normal_(module.weight, mode="fan_in")
+            elif isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.normal_(module.running_mean, std=0.1)
+                torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
+                torch.nn.init.uniform_(module.weight, 0.9, 1.1)
+                torch.nn.init.normal_(module.bias, std=0.1)
+        return network.eval()
+
+    return make
 
 
-def tiny_checkpoint(network: MobileNetEmbedder) -> Checkpoint:
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> Callable[[MobileNetEmbedder], Checkpoint]:
+    """A checkpoint of a tiny network, with a provenance that a card can tell."""
+    from limen.train.checkpoint import Checkpoint
+    from limen.train.recipe import Recipe
+
     recipe = Recipe.model_validate(
         {
             "model": {"width": WIDTH},
             "stages": [{"name": "none", "steps": 1, "objectives": [{"kind": "triplet"}]}],
         }
     )
-    return Checkpoint(
-        recipe=recipe,
-        step=1,
-        channels=network.channels,
-        weights={},
-        averaged=network.state_dict(),
-        optimizer=None,
-        provenance={
-            "data": [{"part": "fit", "identities": 6, "pictures": 24}],
-            "teachers": ["sface"],
-            "slimmed_from": {"file": "large.onnx", "sha256": "ab" * 32},
-        },
-        validation={},
-    )
+
+    def make(network: MobileNetEmbedder) -> Checkpoint:
+        return Checkpoint(
+            recipe=recipe,
+            step=1,
+            channels=network.channels,
+            weights={},
+            averaged=network.state_dict(),
+            optimizer=None,
+            provenance={
+                "data": [{"part": "fit", "identities": 6, "pictures": 24}],
+                "teachers": ["sface"],
+                "slimmed_from": {"file": "large.onnx", "sha256": "ab" * 32},
+            },
+            validation={},
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")
 def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six people to fit, four to report, four pictures each, one folder a person."""
     folder = tmp_path_factory.mktemp("pictures")
-    for number, name in enumerate([*people_of("fit", 6), *people_of("report", 4)]):
+    names = [*people_of("fit", PEOPLE_TO_FIT), *people_of("report", PEOPLE_TO_REPORT)]
+    for number, name in enumerate(names):
         (folder / name).mkdir()
-        for take in range(4):
+        for take in range(TAKES):
             bgr = cv2.cvtColor(picture_of(number, take), cv2.COLOR_RGB2BGR)
             assert cv2.imwrite(str(folder / name / f"{take}.png"), bgr)
     return folder
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path) -> Exported:
+def exported(
+    tmp_path_factory: pytest.TempPathFactory,
+    picture_folder: Path,
+    tiny_network: Callable[[int], MobileNetEmbedder],
+    tiny_checkpoint: Callable[[MobileNetEmbedder], Checkpoint],
+) -> Exported:
+    """The one export of the session: the conversions take most of the tests' time."""
+    from limen.export.exporter import export_bundle
+    from limen.train.checkpoint import save_checkpoint
+
     folder = tmp_path_factory.mktemp("export")
-    checkpoint = tiny_checkpoint(tiny_network(seed=1))
+    checkpoint = tiny_checkpoint(tiny_network(1))
     save_checkpoint(folder / "best.pt", checkpoint)
     told: list[str] = []
+    made_at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     manifest = export_bundle(
         folder / "best.pt",
         picture_folder,
@@ -116,25 +148,31 @@ def exported(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path) -> 
         pictures="drawn by a test",
         calibration_crops=16,
         report=told.append,
-        clock=lambda: MADE_AT,
+        clock=lambda: made_at,
     )
-    return Exported(folder / "tiny.limen", manifest, checkpoint, picture_folder, told)
+    return Exported(folder / "tiny.limen", manifest, checkpoint, picture_folder, made_at, told)
 
 
 @pytest.fixture(scope="session")
 def held_out(picture_folder: Path) -> Pictures:
+    """The pictures of the people to report on."""
+    from limen.train.pictures import REPORT, open_pictures
+
     return open_pictures(picture_folder, REPORT)
 
 
 @pytest.fixture(scope="session")
 def crops(held_out: Pictures) -> NDArray[np.uint8]:
+    """Their crops, (16, 112, 112, 3) RGB."""
     return np.stack([held_out.decode(index, PX) for index in range(len(held_out))])
 
 
 @pytest.fixture
-def fading_network() -> MobileNetEmbedder:
+def fading_network(tiny_network: Callable[[int], MobileNetEmbedder]) -> MobileNetEmbedder:
     """A warm start in the middle of its fade."""
-    network = tiny_network(seed=2)
+    from limen.train.network import FadingReLU
+
+    network = tiny_network(2)
     for module in network.modules():
         if isinstance(module, FadingReLU):
             module.slope.fill_(0.25)
