@@ -319,8 +319,10 @@ def _rows(point: OperatingPoint) -> list[list[str]]:
         ["threshold (cosine)", f"{point.threshold:.4f}"],
         [
             "false match rate of strangers (FMR)",
-            f"{percent(point.fmr, 3)}, at most {percent(point.fmr_upper_bound, 3)} "
-            f"with {point.confidence:.0%} confidence",
+            (
+                f"{percent(point.fmr, 3)}, at most {percent(point.fmr_upper_bound, 3)} "
+                f"with {point.confidence:.0%} confidence"
+            ),
         ],
         [
             "false non-match rate (FNMR)",

@@ -114,7 +114,7 @@ def shape_from_eyes(eyes: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     mean_eyes = MEAN_SHAPE[:2].mean(0)
     step, mean_step = eyes[1] - eyes[0], MEAN_SHAPE[1] - MEAN_SHAPE[0]
-    angle = TRUST * float(np.arctan2(step[1], step[0]) - np.arctan2(mean_step[1], mean_step[0]))
+    angle = TRUST * float(np.arctan2(step[1], step[0]))
     scale = 1 + TRUST_IN_SCALE * (float(np.hypot(*step)) / float(np.hypot(*mean_step)) - 1)
     rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shape = (MEAN_SHAPE - mean_eyes) @ rotation.T + mean_eyes

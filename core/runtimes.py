@@ -5,6 +5,7 @@ Each is imported when it is used. A session takes and gives float32, whatever ru
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -62,12 +63,9 @@ class _TFLite:
     """LiteRT, or tflite-runtime where only that is installed. Fixed batch of one."""
 
     def __init__(self, graph: bytes, threads: int) -> None:
-        interpreter_class: Any
-        if _installed("ai_edge_litert"):
-            from ai_edge_litert.interpreter import Interpreter as interpreter_class
-        else:
-            from tflite_runtime.interpreter import Interpreter as interpreter_class
-        self._interpreter = interpreter_class(model_content=graph, num_threads=threads)
+        name = "ai_edge_litert" if _installed("ai_edge_litert") else "tflite_runtime"
+        interpreter: Any = importlib.import_module(f"{name}.interpreter")
+        self._interpreter = interpreter.Interpreter(model_content=graph, num_threads=threads)
         self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 SIGNATURE, INPUT = "serving_default", "args_0"
 
+# A range is the mean of the extremes of groups of crops. The quantiser's own moving average of
+# single crops cuts off more: on the first door network (part 'choose', FNMR at FMR 1e-3, torch
+# .3018) it gives .3163, groups of 16 .3082, of 64 .3139.
+CALIBRATION_GROUP = 16
+
 
 def float32_tflite(folded: nn.Module, input_px: int) -> bytes:
     """The network as TFLite: (1, px, px, 3) -> (1, D), float32, channels last.
@@ -82,9 +87,33 @@ def _quantised(float_graph: bytes, recipe: Any, crops: NDArray[np.uint8] | None)
     from ai_edge_quantizer import quantizer
 
     work = quantizer.Quantizer(float_graph, recipe.get_quantization_recipe())
-    ranges = None
-    if crops is not None:
-        samples = [{INPUT: SCALING.apply(crop)[None]} for crop in crops]  # read more than once
-        ranges = work.calibrate({SIGNATURE: samples}, num_threads=1)
+    ranges = None if crops is None else _ranges(work, crops)
     result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def _ranges(work: Any, crops: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
+    """For each tensor of the graph, 'min' and 'max' in the shapes that the quantiser gave them."""
+    samples: list[dict[str, dict[str, Any]]] = [
+        work.calibrate({SIGNATURE: [{INPUT: SCALING.apply(crop)[None]}]}, num_threads=1)
+        for crop in crops
+    ]
+    groups = np.array_split(np.arange(len(samples)), max(1, len(samples) // CALIBRATION_GROUP))
+    return {
+        tensor: {
+            **first,
+            **{
+                end: _mean_extreme([sample[tensor][end] for sample in samples], groups, extreme)
+                for end, extreme in (("min", np.min), ("max", np.max))
+                if end in first
+            },
+        }
+        for tensor, first in samples[0].items()
+    }
+
+
+def _mean_extreme(
+    values: list[NDArray[np.float32]], groups: list[NDArray[np.int64]], extreme: Any
+) -> NDArray[np.float32]:
+    stacked = np.stack(values)
+    return np.asarray(np.mean([extreme(stacked[g], axis=0) for g in groups], axis=0), np.float32)

@@ -63,7 +63,7 @@ def test_every_single_changed_byte_that_is_tried_is_refused() -> None:
 
 
 def test_a_newer_schema_says_to_update() -> None:
-    with pytest.raises(BundleError, match="newer than 1.*update limen"):
+    with pytest.raises(BundleError, match=r"newer than 1.*update limen"):
         parse_bundle(rebuilt(lambda m: m.update(schema_version=2)), "new")
 
 
@@ -134,7 +134,7 @@ def test_another_precision_or_finder_is_another_model() -> None:
 def test_an_unknown_runtime_and_a_missing_graph_say_what_there_is() -> None:
     with pytest.raises(RuntimeUnavailableError, match="expected one of tflite, onnx"):
         open_bundle().embedder("tensorrt")
-    with pytest.raises(RuntimeUnavailableError, match="it has .*tflite int8"):
+    with pytest.raises(RuntimeUnavailableError, match=r"it has .*tflite int8"):
         open_bundle().embedder("onnx", "float16")
 
 
