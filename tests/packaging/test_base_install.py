@@ -48,8 +48,10 @@ def embeddings() -> dict[str, list[float]]:
 def test_the_base_install_is_small_and_works(wheel, numpy, tmp_path, embeddings) -> None:
     site = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", site]
-        + [str(wheel), numpy],
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"),
+            *("--target", site, str(wheel), numpy),
+        ],
         check=True,
     )
     # What the wheels hold; byte code, which Python makes again by itself, is not counted.
