@@ -122,4 +122,4 @@ def calibrate(
 def _rounded_up(value: float) -> float:
     """Two significant digits, never below `value`, so that the printed command succeeds."""
     digits = 1 - math.floor(math.log10(value))
-    return math.ceil(value * 10**digits) / 10**digits
+    return math.ceil(value * 10.0**digits) / float(10.0**digits)

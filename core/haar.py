@@ -46,7 +46,7 @@ class HaarDetector:
         return f"haar-{VERSION}-{_cascades_digest()[:16]}"
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
         scale = min(1.0, MAX_SIDE_PX / max(grey.shape))
         small = (
             cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -87,7 +87,8 @@ class HaarDetector:
             return expected
         zoom = max(1.0, 120 / width)
         if zoom > 1:
-            region = cv2.resize(region, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR)
+            enlarged = cv2.resize(region, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_LINEAR)
+            region = np.asarray(enlarged, np.uint8)
         smallest = max(16, int(0.12 * width * zoom))
         boxes = self._eyes.detectMultiScale(region, 1.05, 3, minSize=(smallest, smallest))
         if len(boxes) == 0:

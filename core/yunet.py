@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ class YuNetDetector:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         small = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA) if scale < 1 else bgr
         self._net.setInputSize(size)
-        _, rows = self._net.detect(small)
+        rows: Any = self._net.detect(small)[1]  # None where nothing was found
         if rows is None:
             return []
         faces = []

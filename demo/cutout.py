@@ -79,7 +79,7 @@ def _silhouette(
     mask = np.zeros((shape[0] + 2 * pad, shape[1] + 2 * pad), np.uint8)
     at_foot = points_xy[:, 1] >= shape[0] - 3
     beyond = points_xy + np.where(at_foot, pad, 0)[:, None] * np.array([0, 1])
-    cv2.fillPoly(mask, [np.round(beyond + pad).astype(np.int32)], 255, cv2.LINE_AA)
+    cv2.fillPoly(mask, [np.round(beyond + pad).astype(np.int32)], (255,), cv2.LINE_AA)
     rounded = cv2.GaussianBlur(mask, (0, 0), max(1.5, 1.5 * soft_px))
     crisp = np.clip((rounded.astype(np.float32) / 255 - 0.5) * 2.2, 0, 1)
     return np.asarray(

@@ -72,7 +72,7 @@ def corridor() -> NDArray[np.float32]:
     depth = _depth()[..., None]
     for corners, near, far in surfaces:
         mask = np.zeros((h, w), np.uint8)
-        cv2.fillPoly(mask, [np.array(corners, np.int32)], 255, cv2.LINE_AA)
+        cv2.fillPoly(mask, [np.array(corners, np.int32)], (255,), cv2.LINE_AA)
         shade = np.array(near, np.float32) * (1 - depth) + np.array(far, np.float32) * depth
         image += (shade - image) * (mask[..., None].astype(np.float32) / 255)
     _furnish(image)

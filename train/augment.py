@@ -37,10 +37,11 @@ def augment(crop: Crop, settings: Augmentation, rng: np.random.Generator) -> Cro
     if rng.random() < settings.low_resolution:
         crop = _far_away(crop, rng)
     if rng.random() < settings.blur:
-        crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6))
+        crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6)), np.uint8)
     if rng.random() < settings.grey:
-        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    crop = cv2.LUT(crop, _light_curve(settings.light, rng))
+        grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+        crop = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+    crop = np.asarray(cv2.LUT(crop, _light_curve(settings.light, rng)), np.uint8)
     if rng.random() < settings.noise:
         crop = _add_noise(crop, rng)
     return crop
@@ -52,15 +53,20 @@ def _misalign(crop: Crop, settings: Augmentation, rng: np.random.Generator) -> C
     angle = rng.normal(0, settings.rotate_deg) if settings.rotate_deg else 0.0
     scale = float(np.exp(rng.normal(0, settings.scale))) if settings.scale else 1.0
     matrix = cv2.getRotationMatrix2D(centre, float(angle), scale)
-    matrix[:, 2] += rng.normal(0, settings.shift_px, 2) if settings.shift_px else 0.0
-    return cv2.warpAffine(crop, matrix, (side, side), borderMode=cv2.BORDER_CONSTANT)
+    if settings.shift_px:
+        shift = np.zeros((2, 3))
+        shift[:, 2] = rng.normal(0, settings.shift_px, 2)
+        matrix = np.asarray(matrix + shift, np.float64)
+    moved = cv2.warpAffine(crop, matrix, (side, side), borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray(moved, np.uint8)
 
 
 def _far_away(crop: Crop, rng: np.random.Generator) -> Crop:
     side = crop.shape[0]
     small = int(side * rng.uniform(0.2, 0.7))
     reduced = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
-    return cv2.resize(reduced, (side, side), interpolation=cv2.INTER_LINEAR)
+    enlarged = cv2.resize(reduced, (side, side), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.uint8)
 
 
 def _light_curve(strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -69,7 +75,8 @@ def _light_curve(strength: float, rng: np.random.Generator) -> NDArray[np.uint8]
         rng.uniform(-strength / 5, strength / 5, 3)
     )
     levels = (np.arange(256, dtype=np.float32) / 255) ** gamma
-    return np.clip(255 * levels[:, None] * gain + 0.5, 0, 255).astype(np.uint8)[None]
+    curves = np.clip(255 * levels[:, None] * gain + 0.5, 0, 255)
+    return np.asarray(curves, np.uint8)[None]
 
 
 def _add_noise(crop: Crop, rng: np.random.Generator) -> Crop:

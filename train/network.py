@@ -12,6 +12,7 @@ and faithful (docs/adr/0004-quantisable-network.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,9 @@ class FadingReLU(nn.Module):
     rest of the network adapts. At 0, the slope is gone and `forward` is `relu` itself.
     """
 
+    slope: Tensor
+    fade: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("slope", torch.zeros(channels))
@@ -82,6 +86,21 @@ class ConvBlock(nn.Sequential):
             nn.BatchNorm2d(outputs),
             FadingReLU(outputs),
         )
+
+    @property
+    def conv(self) -> nn.Conv2d:
+        """The convolution."""
+        return cast(nn.Conv2d, self[0])
+
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        """The batch normalisation."""
+        return cast(nn.BatchNorm2d, self[1])
+
+    @property
+    def activation(self) -> FadingReLU:
+        """The activation."""
+        return cast(FadingReLU, self[2])
 
 
 class MobileNetEmbedder(nn.Module):
@@ -142,13 +161,19 @@ class MobileNetEmbedder(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """The last feature map, (N, channels[-1], 7, 7)."""
         x = self.stem(x)
-        for depthwise, pointwise in zip(self.depthwise, self.pointwise, strict=True):
+        for depthwise, pointwise in self.blocks():
             x = pointwise(depthwise(x))
         return x
 
+    def blocks(self) -> list[tuple[ConvBlock, ConvBlock]]:
+        """The depthwise and the pointwise half of each block, in order."""
+        pairs = zip(self.depthwise, self.pointwise, strict=True)
+        return [(cast(ConvBlock, first), cast(ConvBlock, second)) for first, second in pairs]
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.global_norm(self.global_depthwise(self.features(x)))
-        return self.projection(x).flatten(1)
+        embeddings: Tensor = self.projection(x)
+        return embeddings.flatten(1)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -56,7 +56,8 @@ class TripletLoss:
         self, embeddings: Tensor, identity: Tensor, teachers: Mapping[str, Tensor]
     ) -> Tensor:
         triplets = self._miner(embeddings.detach(), identity)
-        return self._weight * self._loss(embeddings, identity, triplets)
+        loss: Tensor = self._loss(embeddings, identity, triplets)
+        return self._weight * loss
 
 
 class DistillationLoss:

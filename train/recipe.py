@@ -91,7 +91,7 @@ class Recipe(BaseModel):
     input_px: Literal[112] = 112
     model: Model = Model()
     batch: BatchShape = BatchShape()
-    augmentation: Augmentation = Augmentation()  # type: ignore[call-arg]
+    augmentation: Augmentation = Augmentation()
     ema_decay: float = Field(0.998, ge=0, lt=1, description="of the averaged weights that ship")
     validate_every_steps: int = Field(400, ge=1)
     checkpoint_every_steps: int = Field(200, ge=1)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,17 +56,17 @@ class _Graph:
             if n.op_type in {"Conv", "BatchNormalization", "PRelu", "Gemm"}
         ]
         self._path = path
-        self._iterator: Iterator[object] = iter(self._nodes)
+        self._iterator: Iterator[Any] = iter(self._nodes)
 
     def take(self, op_type: str) -> list[NDArray[np.float32]]:
         node = next(self._iterator, None)
-        found = "the end of the graph" if node is None else node.op_type  # type: ignore[attr-defined]
-        if found != op_type:
+        found = "the end of the graph" if node is None else node.op_type
+        if node is None or found != op_type:
             raise SlimmingError(
                 f"{self._path.name}: expected {op_type}, found {found}: only a plain MobileNetV1 "
                 "(convolution, batch normalisation, PReLU; one dense layer) can be slimmed"
             )
-        names = list(node.input)[1:]  # type: ignore[union-attr]
+        names = list(node.input)[1:]
         return [np.asarray(self._values[name], np.float32) for name in names]
 
     def epsilons(self) -> list[float]:
@@ -77,7 +78,7 @@ class _Graph:
 
 
 def _load_conv_block(block: ConvBlock, graph: _Graph, epsilon: float) -> None:
-    conv, norm, activation = block
+    conv, norm, activation = block.conv, block.norm, block.activation
     (weight,) = graph.take("Conv")[:1]
     if tuple(weight.shape) != tuple(conv.weight.shape):
         raise SlimmingError(
@@ -90,8 +91,8 @@ def _load_conv_block(block: ConvBlock, graph: _Graph, epsilon: float) -> None:
         conv.weight.copy_(torch.from_numpy(weight))
         norm.weight.copy_(torch.from_numpy(gamma))
         norm.bias.copy_(torch.from_numpy(beta))
-        norm.running_mean.copy_(torch.from_numpy(mean))
-        norm.running_var.copy_(torch.from_numpy(variance))
+        _mean_of(block).copy_(torch.from_numpy(mean))
+        _variance_of(norm).copy_(torch.from_numpy(variance))
         activation.slope.copy_(torch.from_numpy(slope.reshape(-1)))
         activation.set_fade(1.0)
 
@@ -105,8 +106,8 @@ class Teacher(nn.Module):
         epsilons = graph.epsilons()
         body = MobileNetEmbedder(width=1.0)
         order = [body.stem]
-        for depthwise, pointwise in zip(body.depthwise, body.pointwise, strict=True):
-            order += [depthwise, pointwise]  # type: ignore[list-item]
+        for depthwise, pointwise in body.blocks():
+            order += [depthwise, pointwise]
         for block, epsilon in zip(order, epsilons, strict=False):
             _load_conv_block(block, graph, epsilon)
         gamma, beta, mean, variance = graph.take("BatchNormalization")
@@ -149,17 +150,17 @@ def _keep(importance: Tensor, count: int) -> Tensor:
 def _copy_channels(target: ConvBlock, source: ConvBlock, kept: Tensor) -> None:
     """Take over a depthwise (or stem) block's kept output channels."""
     with torch.no_grad():
-        target[0].weight.copy_(source[0].weight[kept])
+        target.conv.weight.copy_(source.conv.weight[kept])
         _copy_norm(target, source, kept)
 
 
 def _copy_norm(target: ConvBlock, source: ConvBlock, kept: Tensor) -> None:
     with torch.no_grad():
         for name in ("weight", "bias", "running_mean", "running_var"):
-            getattr(target[1], name).copy_(getattr(source[1], name)[kept])
-        target[1].eps = source[1].eps
-        target[2].slope.copy_(source[2].slope[kept])
-        target[2].set_fade(1.0)
+            getattr(target.norm, name).copy_(getattr(source.norm, name)[kept])
+        target.norm.eps = source.norm.eps
+        target.activation.slope.copy_(source.activation.slope[kept])
+        target.activation.set_fade(1.0)
 
 
 def _positions(feature_map: Tensor, rng: np.random.Generator, limit: int) -> Tensor:
@@ -204,22 +205,34 @@ def slim(
     _copy_channels(student.stem, body.stem, kept)
     wanted, ours = body.stem(crops), student.stem(crops)
     for index in range(len(BLOCKS)):
-        source_depthwise, source_pointwise = body.depthwise[index], body.pointwise[index]
-        _copy_channels(student.depthwise[index], source_depthwise, kept)  # type: ignore[arg-type]
-        wanted, ours = source_depthwise(wanted), student.depthwise[index](ours)
-        target = source_pointwise[0](wanted)  # type: ignore[index]
+        source_depthwise, source_pointwise = body.blocks()[index]
+        depthwise, pointwise = student.blocks()[index]
+        _copy_channels(depthwise, source_depthwise, kept)
+        wanted, ours = source_depthwise(wanted), depthwise(ours)
+        target = source_pointwise.conv(wanted)
         last = index + 1 == len(BLOCKS)
         importance = _dense_listening(teacher) if last else _listening(body, index + 1)
         kept = _keep(importance, student.channels[index + 1])
         positions = _positions(target, rng, positions_per_layer)
         weight, bias = _least_squares(_rows(ours, positions), _rows(target, positions)[:, kept])
-        block = student.pointwise[index]
-        block[0].weight.copy_(weight[:, :, None, None])  # type: ignore[index]
-        _copy_norm(block, source_pointwise, kept)  # type: ignore[arg-type]
-        block[1].running_mean.sub_(bias)  # type: ignore[index]
-        wanted = source_pointwise[2](source_pointwise[1](target))  # type: ignore[index]
-        ours = block(ours)
+        pointwise.conv.weight.copy_(weight[:, :, None, None])
+        _copy_norm(pointwise, source_pointwise, kept)
+        _mean_of(pointwise).sub_(bias)
+        wanted = source_pointwise.activation(source_pointwise.norm(target))
+        ours = pointwise(ours)
     _fit_head(teacher, student, all_crops, kept)
+
+
+def _mean_of(block: ConvBlock) -> Tensor:
+    mean = block.norm.running_mean
+    assert mean is not None
+    return mean
+
+
+def _variance_of(norm: nn.BatchNorm2d) -> Tensor:
+    variance = norm.running_var
+    assert variance is not None
+    return variance
 
 
 def _listening(body: MobileNetEmbedder, index: int) -> Tensor:
@@ -228,16 +241,16 @@ def _listening(body: MobileNetEmbedder, index: int) -> Tensor:
     The spread that a channel has after its depthwise convolution and normalisation, times the
     norm of the pointwise weights that read it.
     """
-    depthwise, pointwise = body.depthwise[index], body.pointwise[index]
-    spread = depthwise[1].weight.abs()  # type: ignore[index]
-    normalised = pointwise[1].weight / (pointwise[1].running_var + pointwise[1].eps).sqrt()  # type: ignore[index]
-    reading = (pointwise[0].weight[:, :, 0, 0] * normalised[:, None]).norm(dim=0)  # type: ignore[index]
-    return spread * reading
+    depthwise, pointwise = body.blocks()[index]
+    norm = pointwise.norm
+    normalised = norm.weight / (_variance_of(norm) + norm.eps).sqrt()
+    reading = (pointwise.conv.weight[:, :, 0, 0] * normalised[:, None]).square().sum(0).sqrt()
+    return depthwise.norm.weight.abs() * reading
 
 
 def _dense_listening(teacher: Teacher) -> Tensor:
-    spread = teacher.body.pointwise[-1][1].weight.abs()  # type: ignore[index]
-    return spread * teacher.kernel.flatten(2).norm(dim=(0, 2))
+    _, last = teacher.body.blocks()[-1]
+    return last.norm.weight.abs() * teacher.kernel.square().sum((0, 2, 3)).sqrt()
 
 
 def _fit_head(teacher: Teacher, student: MobileNetEmbedder, crops: Tensor, kept: Tensor) -> None:
@@ -245,11 +258,14 @@ def _fit_head(teacher: Teacher, student: MobileNetEmbedder, crops: Tensor, kept:
     _, _, right = torch.linalg.svd(kernel, full_matrices=False)
     depthwise = right[:, 0].view(-1, 1, FINAL_MAP_PX, FINAL_MAP_PX)
     student.global_depthwise.weight.copy_(depthwise)
-    chunks = crops.split(128)
+    chunks = torch.split(crops, 128)
     pooled = torch.cat([student.global_depthwise(student.features(c)).flatten(1) for c in chunks])
-    student.global_norm.running_mean.copy_(pooled.mean(0))
-    student.global_norm.running_var.copy_(pooled.var(0))
+    pooled_norm = student.global_norm
+    assert pooled_norm.running_mean is not None
+    pooled_norm.running_mean.copy_(pooled.mean(0))
+    _variance_of(pooled_norm).copy_(pooled.var(0))
     pooled = student.global_norm(pooled[:, :, None, None]).flatten(1)
     weight, bias = _least_squares(pooled, torch.cat([teacher(c) for c in chunks]), HEAD_RIDGE)
     student.projection.weight.copy_(weight[:, :, None, None])
-    student.projection.bias.copy_(bias)  # type: ignore[union-attr]
+    assert student.projection.bias is not None
+    student.projection.bias.copy_(bias)

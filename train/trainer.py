@@ -217,7 +217,7 @@ class Trainer:
                 f"the last checkpoint is {self.out / LAST}"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
         self.averaged.update_parameters(self.network)
