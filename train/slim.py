@@ -67,7 +67,7 @@ class _Graph:
                 "(convolution, batch normalisation, PReLU; one dense layer) can be slimmed"
             )
         names = list(node.input)[1:]
-        return [np.asarray(self._values[name], np.float32) for name in names]
+        return [np.array(self._values[name], np.float32) for name in names]
 
     def epsilons(self) -> list[float]:
         return [
