@@ -12,7 +12,16 @@ from typing import Annotated
 
 import typer
 
-from limen.cli import bundle, demo, door, gallery, pictures, workstation
+from limen.cli import (
+    bundle,
+    calibration,
+    demo,
+    door,
+    gallery,
+    matching,
+    pictures,
+    workstation,
+)
 from limen.cli.output import EXIT_FAILED, say_error
 from limen.errors import LimenError
 
@@ -49,7 +58,7 @@ def options(
     )
 
 
-for part in (demo, gallery, door, pictures, bundle, workstation):
+for part in (demo, gallery, calibration, matching, door, pictures, bundle, workstation):
     part.register(app)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from collections.abc import Iterator
@@ -66,3 +67,8 @@ def progress_bar(label: str, total: int) -> Iterator[Progress]:
 def percent(rate: float | None, digits: int = 2) -> str:
     """A rate for a person to read; a dash where it was not measured."""
     return "–" if rate is None else f"{100 * rate:.{digits}f} %"
+
+
+def now_utc() -> str:
+    """The wall clock for a record, UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
