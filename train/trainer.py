@@ -132,8 +132,10 @@ class Trainer:
         self.validation: dict[str, float] = {}
         self._workers = workers
         self._teachers = {name: torch.from_numpy(rows) for name, rows in fit.teachers.items()}
-        for stage in recipe.stages:  # so that a missing teacher is told before an hour is spent
-            build_losses(stage.objectives, list(self._teachers))
+        # All at once, so that a missing teacher is told before an hour is spent.
+        self._losses = {
+            stage: build_losses(stage.objectives, list(self._teachers)) for stage in recipe.stages
+        }
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint of the same recipe. CheckpointError otherwise."""
@@ -197,8 +199,6 @@ class Trainer:
     def _train_step(
         self, batch: Batch, stage: Stage, within: int, alarm: CollapseAlarm
     ) -> tuple[float, dict[str, float]]:
-        if within == 0 or not hasattr(self, "_losses"):
-            self._losses = build_losses(stage.objectives, list(self._teachers))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(stage, within)
             group["weight_decay"] = stage.weight_decay
@@ -209,7 +209,7 @@ class Trainer:
         index = torch.from_numpy(batch.index)
         teachers = {name: rows[index] for name, rows in self._teachers.items()}
         embeddings = self.network(to_input(batch.crops))
-        parts = {loss.name: loss(embeddings, identity, teachers) for loss in self._losses}
+        parts = {loss.name: loss(embeddings, identity, teachers) for loss in self._losses[stage]}
         total = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(total):
             raise TrainingError(
