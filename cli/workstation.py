@@ -11,7 +11,8 @@ from limen.cli.options import JsonOption
 from limen.cli.output import note, percent, print_table, progress_bar, say, say_json
 
 if TYPE_CHECKING:
-    from limen.train.trainer import Progress
+    from limen.train.recipe import Recipe
+    from limen.train.trainer import Progress, Trainer
 
 
 def register(app: typer.Typer) -> None:
@@ -29,11 +30,32 @@ def train(
     slim_from: Annotated[
         Path | None, typer.Option(help="Warm start: an ONNX MobileNetV1 to slim, such as SFace.")
     ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Warm start: a checkpoint's averaged weights.")
+    ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Archives of nobody known, with teachers.npz; may be repeated."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from --out's last checkpoint.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the network; all cores.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Threads that decode and augment; half the cores."),
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(help="Write a PNG of augmented pictures, and train nothing.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train an embedder: batch-hard triplets, distillation, or both in turn, as the recipe says."""
+    """Train an embedder as the recipe says: from labels, from a teacher, or both in turn."""
+    from limen.train.recipe import load_recipe
+
+    if preview is not None:
+        _preview(load_recipe(recipe), data, preview)
+        return
     from limen.cli.extras import needs_extra
 
     with needs_extra("train", "torch", "pytorch_metric_learning"):
@@ -41,10 +63,18 @@ def train(
         from limen.train.run import start_training
 
     restart_with_fast_allocator()
-    from limen.train.recipe import load_recipe
-
     loaded = load_recipe(recipe)
-    trainer = start_training(loaded, data, out, slim_from=slim_from, resume=resume, threads=threads)
+    trainer = start_training(
+        loaded,
+        data,
+        out,
+        slim_from=slim_from,
+        init_from=init_from,
+        unlabelled=unlabelled or (),
+        resume=resume,
+        threads=threads,
+        workers=workers,
+    )
     if not json:
         note(trainer.summary())
     with progress_bar("training", loaded.total_steps) as bar:
@@ -52,15 +82,48 @@ def train(
         def show(progress: Progress) -> None:
             validation = progress.validation.get("fnmr_at_fmr_1e-3")
             info = f"{progress.stage} · loss {progress.loss:.3f} · {progress.pictures_per_second:.0f}/s"
+            if "--workers" in progress.bound:
+                info += " (waiting for batches)"
             if validation is not None:
                 info += f" · FNMR at FMR 1e-3 {percent(validation, 1)}"
             bar.update(0, completed=progress.step, info=info)  # type: ignore[arg-type]
 
         result = trainer.run(show)
+    _tell_end(trainer, out, data, result, json)
+    if trainer.interrupted_by is not None:
+        raise typer.Exit(128 + trainer.interrupted_by)
+
+
+def _tell_end(
+    trainer: Trainer, out: Path, data: Path, result: dict[str, float], json: bool
+) -> None:
+    watch, last, best = trainer.stopwatch, out / "last.pt", out / "best.pt"
+    if watch.pictures_per_second > 0:
+        note(watch.summary())
+    if trainer.interrupted_by is not None:
+        note(
+            f"stopped by {trainer.interrupted_by.name} after step {trainer.step:,}; "
+            f"the same command with --resume goes on from {last}"
+        )
+    if trainer.stopped_early:
+        note(
+            f"stopped early: no better on 'choose' since {trainer.validations_since_best} validations"
+        )
     if json:
-        say_json({"checkpoint": str(out / "last.pt"), "best": str(out / "best.pt"), **result})
+        say_json(
+            {
+                "checkpoint": str(last),
+                "best": str(best) if best.exists() else None,
+                "step": trainer.step,
+                "stopped_early": trainer.stopped_early,
+                "interrupted_by": trainer.interrupted_by.name if trainer.interrupted_by else None,
+                "pictures_per_second": round(watch.pictures_per_second, 1),
+                "waiting_share": round(watch.waiting_share, 3),
+                **result,
+            }
+        )
         return
-    say(f"checkpoint: {out / 'last.pt'}; the best on 'choose': {out / 'best.pt'}")
+    say(f"checkpoint: {last}" + (f"; the best on 'choose': {best}" if best.exists() else ""))
     if result:
         print_table(
             "validation on 'choose', all pairs",
@@ -76,7 +139,19 @@ def train(
                 ["identities", f"{result['identities']:.0f}"],
             ],
         )
-    say(f"next: limen export {out / 'best.pt'} --data {data} --out NAME.limen")
+    if trainer.interrupted_by is None:
+        chosen = best if best.exists() else last
+        say(f"next: limen export {chosen} --data {data} --out NAME.limen")
+
+
+def _preview(recipe: Recipe, data: Path, path: Path) -> None:
+    from limen.errors import ConfigError
+    from limen.train.augmentation.sheet import recipe_sheet, write_png
+
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--preview writes a PNG file, found '{path.name}': name it FILE.png")
+    write_png(path, recipe_sheet(recipe, data))
+    say(f"preview: {path}")
 
 
 def export(

@@ -8,7 +8,7 @@ from typing import Any
 from limen.export.parity import ErrorRates, ParityReport
 from limen.manifest import Cohort, Licence
 from limen.train.checkpoint import Checkpoint
-from limen.train.network import count_multiply_adds, count_parameters
+from limen.train.networks.family import count_multiply_adds, count_parameters
 from limen.train.pictures import CHOOSE, COHORT, FIT, REPORT
 
 _PART_MEANING = {
@@ -73,7 +73,8 @@ def _what(checkpoint: Checkpoint) -> str:
     network, recipe = checkpoint.network(), checkpoint.recipe
     return (
         "## What it is\n\n"
-        f"A MobileNet of depthwise-separable convolutions with plain ReLU: "
+        f"A network of the family '{network.family}' (depthwise-separable convolutions, plain "
+        f"ReLU or ReLU6): "
         f"{count_parameters(network):,} parameters, "
         f"{count_multiply_adds(network, recipe.input_px) / 1e6:.0f} million multiply-adds a face, "
         f"channels {', '.join(map(str, checkpoint.channels))}. It takes aligned RGB crops of "

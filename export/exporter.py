@@ -39,7 +39,7 @@ from limen.scaling import SCALING
 
 if TYPE_CHECKING:
     from limen.train.checkpoint import Checkpoint
-    from limen.train.network import MobileNetEmbedder
+    from limen.train.networks.embedder import EmbedderNetwork
     from limen.train.pictures import Pictures
 
 DEFAULT_LICENCE = "LicenseRef-non-commercial-research"
@@ -229,7 +229,7 @@ def _part_or_none(folder: Path, part: str) -> Pictures | None:
 
 def _measure(
     graphs: list[BuiltGraph],
-    network: MobileNetEmbedder,
+    network: EmbedderNetwork,
     pictures: Pictures,
     input_px: int,
     rng: np.random.Generator,
@@ -256,7 +256,7 @@ def _indices(available: int, wanted: int, rng: np.random.Generator) -> NDArray[n
 
 
 def _cohort(
-    network: MobileNetEmbedder, folder: Path, input_px: int, seed: int, report: Say
+    network: EmbedderNetwork, folder: Path, input_px: int, seed: int, report: Say
 ) -> tuple[bytes, Cohort | None, float | None]:
     from limen.train.pictures import COHORT
     from limen.train.validation import embed_pictures

@@ -1,5 +1,7 @@
 """P x K batches: P identities, K pictures of each, the same for the same seed and step.
 
+Where a recipe asks for them, pictures of nobody known are added behind those (identity -1).
+
 A batch is a pure function of (seed, step), so a resumed run sees what an unbroken one would have,
 and worker threads can make batches in any order. Decoding and augmentation run in threads beside
 the training thread: OpenCV and Pillow release the interpreter's lock.
@@ -15,13 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from limen.train.augment import Augmentation, augment
+from limen.train.augmentation.pipeline import augment
+from limen.train.augmentation.settings import Augmentation
+from limen.train.decoding import SoundDecoder
 from limen.train.pictures import Pictures, PicturesError
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """crops: (n, px, px, 3) uint8 RGB; identity: (n,) int64; index: (n,) into the pictures."""
+    """crops: (n, px, px, 3) uint8 RGB; identity: (n,) int64, -1 for a picture of nobody known;
+    index: (n,) int64 into the pictures.
+    """
 
     crops: NDArray[np.uint8]
     identity: NDArray[np.int64]
@@ -61,29 +67,66 @@ class PKSampler:
         return np.concatenate(rows)
 
 
-def batches(
-    pictures: Pictures,
-    sampler: PKSampler,
-    augmentation_at: Callable[[int], Augmentation],
-    input_px: int,
-    seed: int,
-    steps: range,
-    ahead: int = 3,
-    workers: int = 1,
-) -> Iterator[Batch]:
-    """Yield the batches of `steps`, made `ahead` of time in `workers` threads.
+class UnlabelledSampler:
+    """`count` pictures without an identity a step. Every one comes once before any comes twice.
 
-    augmentation_at: the settings at a step.
+    PicturesError where `count` is above zero and there are none.
     """
 
+    def __init__(self, pictures: Pictures, count: int, seed: int) -> None:
+        self._rows = np.flatnonzero(pictures.identity < 0)
+        if count and not len(self._rows):
+            raise PicturesError(
+                f"the recipe asks for {count} unlabelled pictures a step, but there are none: "
+                "name a folder of them with --unlabelled, or set [batch] unlabelled = 0"
+            )
+        self._count = count
+        self._seed = seed
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """The pictures of batch `step`, (count,) int64."""
+        if not self._count:
+            return np.empty(0, np.int64)
+        places = np.arange(step * self._count, (step + 1) * self._count)
+        epochs, positions = np.divmod(places, len(self._rows))
+        chosen = np.empty(self._count, np.int64)
+        for epoch in np.unique(epochs):
+            order = np.random.default_rng([self._seed, 5, int(epoch)]).permutation(self._rows)
+            here = epochs == epoch
+            chosen[here] = order[positions[here]]
+        return chosen
+
+
+def batches(
+    sampler: PKSampler,
+    decoder: SoundDecoder,
+    augmentation_at: Callable[[int], Augmentation],
+    seed: int,
+    steps: range,
+    unlabelled: UnlabelledSampler | None = None,
+    workers: int = 1,
+) -> Iterator[Batch]:
+    """Yield the batches of `steps`, made ahead of time in `workers` threads.
+
+    augmentation_at: the settings at a step. What goes wrong in a thread is raised here.
+    """
+    pictures, input_px = decoder.pictures, decoder.input_px
+
     def make(step: int) -> Batch:
-        index, augmentation = sampler.indices(step), augmentation_at(step)
+        chosen = sampler.indices(step)
+        if unlabelled is not None:
+            chosen = np.concatenate([chosen, unlabelled.indices(step)])
+        augmentation = augmentation_at(step)
         rng = np.random.default_rng([seed, 3, step])
-        crops = np.empty((len(index), input_px, input_px, 3), np.uint8)
-        for row, picture in enumerate(index):
-            crops[row] = augment(pictures.decode(int(picture), input_px), augmentation, rng)
+        crops = np.empty((len(chosen), input_px, input_px, 3), np.uint8)
+        index = np.empty_like(chosen)
+        for row, picture in enumerate(chosen):
+            index[row], crop = decoder.decode(int(picture))
+            crops[row] = augment(crop, augmentation, rng)
         return Batch(crops, pictures.identity[index], index)
 
+    # Enough that no thread idles while the training thread holds one batch and takes the next.
+    ahead = workers + 2
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from torch import Tensor
 
 from limen.errors import LimenError
 from limen.files import write_atomically
-from limen.train.network import MobileNetEmbedder
+from limen.train.networks.embedder import EmbedderNetwork
+from limen.train.networks.family import build_network
 from limen.train.recipe import Recipe
 
 SCHEMA_VERSION = 1
@@ -22,9 +25,16 @@ class CheckpointError(LimenError, ValueError):
     """A checkpoint cannot be read, or belongs to another recipe."""
 
 
+class CheckpointWriteError(LimenError, OSError):
+    """A checkpoint cannot be written, as on a full disk. The one before it is whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run at `step`. `averaged` are the weights that are validated and exported."""
+    """A run at `step`. `averaged` are the weights that are validated and exported.
+
+    selection: the best validation so far, and how many since have not bettered it.
+    """
 
     recipe: Recipe
     step: int
@@ -34,12 +44,12 @@ class Checkpoint:
     optimizer: dict[str, Any] | None
     provenance: dict[str, Any]
     validation: dict[str, float]
+    selection: Mapping[str, float] = field(default_factory=dict)
 
-    def network(self) -> MobileNetEmbedder:
+    def network(self) -> EmbedderNetwork:
         """The averaged network, in evaluation mode."""
-        network = MobileNetEmbedder(
-            embedding_size=self.recipe.model.embedding_size, channels=self.channels
-        )
+        recipe = self.recipe
+        network = build_network(recipe.model, recipe.input_px, self.channels)
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in self.averaged.items()}
         )
@@ -48,7 +58,10 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint`; after an interruption `path` holds the old one or the new one, whole."""
+    """Write `checkpoint`; after an interruption `path` holds the old one or the new one, whole.
+
+    CheckpointWriteError where it cannot be written.
+    """
     content = {
         "schema_version": SCHEMA_VERSION,
         "recipe": checkpoint.recipe.model_dump_json(),
@@ -59,9 +72,20 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "optimizer": checkpoint.optimizer,
         "provenance": json.dumps(checkpoint.provenance),
         "validation": checkpoint.validation,
+        "selection": dict(checkpoint.selection),
     }
-    with write_atomically(path) as file:
-        torch.save(content, file)
+    # In memory first: torch.save hides what the file system said behind an error of its own.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        with write_atomically(path) as file:
+            file.write(buffer.getbuffer())
+    except OSError as error:
+        kept = "the one before it is whole" if path.exists() else "there is none before it"
+        raise CheckpointWriteError(
+            f"{path}: the checkpoint of step {checkpoint.step} cannot be written "
+            f"({error.strerror}); {kept}. Free some space, then go on with --resume"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -82,6 +106,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             optimizer=content["optimizer"],
             provenance=json.loads(content["provenance"]),
             validation=content["validation"],
+            selection=content.get("selection", {}),
         )
     except CheckpointError:
         raise

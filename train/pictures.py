@@ -38,7 +38,8 @@ class PicturesError(LimenError, ValueError):
 class Pictures:
     """Encoded pictures of one part.
 
-    encoded: n byte strings; identity: (n,) int64, 0..identities-1; names: the identities' names;
+    encoded: n byte strings; identity: (n,) int64, 0..identities-1, or -1 for a picture of nobody
+    known (`limen.train.unlabelled`); names: the identities' names;
     paths: n names, unique; teachers: arrays of (n, D) float32 by teacher name, unit norm.
     """
 
@@ -55,8 +56,9 @@ class Pictures:
     @cached_property
     def by_identity(self) -> list[NDArray[np.int64]]:
         """For each identity, the indices of its pictures."""
-        order = np.argsort(self.identity, kind="stable")
-        counts = np.bincount(self.identity, minlength=len(self.names))
+        labelled = np.flatnonzero(self.identity >= 0)
+        order = labelled[np.argsort(self.identity[labelled], kind="stable")]
+        counts = np.bincount(self.identity[labelled], minlength=len(self.names))
         return np.split(order, np.cumsum(counts)[:-1])
 
     def decode(self, index: int, input_px: int) -> NDArray[np.uint8]:
@@ -99,7 +101,7 @@ def _from_archives(folder: Path, archives: Sequence[Path], part: str) -> Picture
                     assert file_object is not None
                     found.append((identity, member.name, file_object.read()))
     teachers_file = folder / "teachers.npz"
-    teachers = _read_teachers(teachers_file) if teachers_file.is_file() else {}
+    teachers = read_teachers(teachers_file) if teachers_file.is_file() else {}
     return _assemble(part, found, teachers)
 
 
@@ -121,7 +123,8 @@ def part_by_hash(identity: str) -> str:
     return CHOOSE if position == 8 else REPORT if position == 9 else FIT
 
 
-def _read_teachers(path: Path) -> dict[str, tuple[dict[str, int], NDArray[np.float32]]]:
+def read_teachers(path: Path) -> dict[str, tuple[dict[str, int], NDArray[np.float32]]]:
+    """Each teacher's row by path, and its rows (n, D) as they are in the file."""
     teachers = {}
     with np.load(path, allow_pickle=False) as archive:
         rows = {name.decode(): row for row, name in enumerate(archive["path"])}

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from limen.errors import ConfigError
 from limen.settings import explain_validation_error
-from limen.train.augment import Augmentation
+from limen.train.augmentation.settings import Augmentation
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +24,7 @@ class Model(BaseModel):
 
     model_config = _STRICT
 
-    family: Literal["mobilenet"] = "mobilenet"
+    family: Literal["mobilenet", "mobilefacenet", "mobilenet-v2", "mobilenet-v3"] = "mobilenet"
     width: float = Field(0.5, ge=0.125, le=2.0, description="scales every layer's channels")
     embedding_size: int = Field(128, ge=8, le=1024)
 
@@ -36,6 +36,9 @@ class BatchShape(BaseModel):
 
     identities: int = Field(24, ge=2, le=1024)
     per_identity: int = Field(4, ge=2, le=64)
+    unlabelled: int = Field(
+        0, ge=0, le=4096, description="more pictures a step, of nobody known, to distil from"
+    )
 
 
 class TripletObjective(BaseModel):
@@ -88,13 +91,18 @@ class Recipe(BaseModel):
     schema_version: Literal[1] = 1
     description: str = ""
     seed: int = Field(1, ge=0)
-    input_px: Literal[112] = 112
+    input_px: int = Field(
+        112, ge=28, le=224, multiple_of=4, description="the side of a picture; 112 for faces"
+    )
     model: Model = Model()
     batch: BatchShape = BatchShape()
     augmentation: Augmentation = Augmentation()
     ema_decay: float = Field(0.998, ge=0, lt=1, description="of the averaged weights that ship")
     validate_every_steps: int = Field(400, ge=1)
     checkpoint_every_steps: int = Field(200, ge=1)
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="validations without a better one that end the last stage"
+    )
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @property

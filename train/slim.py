@@ -11,135 +11,18 @@ The teacher's PReLU slopes are kept and faded out in training (`FadingReLU`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from limen.errors import LimenError
-from limen.train.network import BLOCKS, FINAL_MAP_PX, ConvBlock, MobileNetEmbedder
+from limen.train.networks.blocks import LARGEST_FINAL_MAP_PX, ConvBlock
+from limen.train.networks.embedder import INPUT_PX, EmbedderNetwork
+from limen.train.networks.mobilenet import BLOCKS, MobileNetEmbedder
+from limen.train.teacher_graph import SlimmingError, Teacher
 
 RIDGE = 1e-3  # of the mean variance of a layer's inputs
 HEAD_RIDGE = 3e-2
 LAYER_CROPS = 256
-
-
-class SlimmingError(LimenError, ValueError):
-    """The teacher's graph is not one that can be slimmed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Affine:
-    """A batch normalisation in evaluation mode: y = scale * x + shift, per channel."""
-
-    scale: Tensor
-    shift: Tensor
-
-
-class _Graph:
-    """The initialisers of a sequential convolution, normalisation, PReLU graph, in order."""
-
-    def __init__(self, path: Path) -> None:
-        import onnx
-        from onnx import numpy_helper
-
-        model = onnx.load(str(path))
-        self._values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-        self._nodes = [
-            n
-            for n in model.graph.node
-            if n.op_type in {"Conv", "BatchNormalization", "PRelu", "Gemm"}
-        ]
-        self._path = path
-        self._iterator: Iterator[Any] = iter(self._nodes)
-
-    def take(self, op_type: str) -> list[NDArray[np.float32]]:
-        node = next(self._iterator, None)
-        found = "the end of the graph" if node is None else node.op_type
-        if node is None or found != op_type:
-            raise SlimmingError(
-                f"{self._path.name}: expected {op_type}, found {found}: only a plain MobileNetV1 "
-                "(convolution, batch normalisation, PReLU; one dense layer) can be slimmed"
-            )
-        names = list(node.input)[1:]
-        return [np.array(self._values[name], np.float32) for name in names]
-
-    def epsilons(self) -> list[float]:
-        return [
-            next(a.f for a in n.attribute if a.name == "epsilon")
-            for n in self._nodes
-            if n.op_type == "BatchNormalization"
-        ]
-
-
-def _load_conv_block(block: ConvBlock, graph: _Graph, epsilon: float) -> None:
-    conv, norm, activation = block.conv, block.norm, block.activation
-    (weight,) = graph.take("Conv")[:1]
-    if tuple(weight.shape) != tuple(conv.weight.shape):
-        raise SlimmingError(
-            f"expected a convolution of shape {tuple(conv.weight.shape)}, found {weight.shape}"
-        )
-    gamma, beta, mean, variance = graph.take("BatchNormalization")
-    (slope,) = graph.take("PRelu")
-    norm.eps = epsilon
-    with torch.no_grad():
-        conv.weight.copy_(torch.from_numpy(weight))
-        norm.weight.copy_(torch.from_numpy(gamma))
-        norm.bias.copy_(torch.from_numpy(beta))
-        _mean_of(block).copy_(torch.from_numpy(mean))
-        _variance_of(norm).copy_(torch.from_numpy(variance))
-        activation.slope.copy_(torch.from_numpy(slope.reshape(-1)))
-        activation.set_fade(1.0)
-
-
-class Teacher(nn.Module):
-    """SFace's network in torch: (N, 3, 112, 112) scaled (x - 127.5) / 128, RGB -> (N, 128)."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        graph = _Graph(path)
-        epsilons = graph.epsilons()
-        body = MobileNetEmbedder(width=1.0)
-        order = [body.stem]
-        for depthwise, pointwise in body.blocks():
-            order += [depthwise, pointwise]
-        for block, epsilon in zip(order, epsilons, strict=False):
-            _load_conv_block(block, graph, epsilon)
-        gamma, beta, mean, variance = graph.take("BatchNormalization")
-        self.map_affine = _affine(gamma, beta, mean, variance, epsilons[-2])
-        dense, bias = graph.take("Gemm")
-        gamma, beta, mean, variance = graph.take("BatchNormalization")
-        output = _affine(gamma, beta, mean, variance, epsilons[-1])
-        kernel = torch.from_numpy(dense).view(dense.shape[0], -1, FINAL_MAP_PX, FINAL_MAP_PX)
-        # The normalisations on both sides of the dense layer are folded into it.
-        bias_total = torch.from_numpy(bias) + torch.einsum(
-            "ochw,c->o", kernel, self.map_affine.shift
-        )
-        self.kernel = output.scale[:, None, None, None] * (
-            kernel * self.map_affine.scale[None, :, None, None]
-        )
-        self.bias = output.scale * bias_total + output.shift
-        self.body = body.eval()
-
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.einsum("nchw,ochw->no", self.body.features(x), self.kernel) + self.bias
-
-
-def _affine(
-    gamma: NDArray[np.float32],
-    beta: NDArray[np.float32],
-    mean: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    epsilon: float,
-) -> _Affine:
-    scale = gamma / np.sqrt(variance + epsilon)
-    return _Affine(torch.from_numpy(scale), torch.from_numpy(beta - mean * scale))
 
 
 def _keep(importance: Tensor, count: int) -> Tensor:
@@ -185,10 +68,36 @@ def _least_squares(inputs: Tensor, targets: Tensor, ridge: float = RIDGE) -> tup
     return weight.float(), (y_mean - weight @ x_mean).float()
 
 
+def check_student(teacher: Teacher, student: EmbedderNetwork) -> MobileNetEmbedder:
+    """`student` itself. SlimmingError unless `teacher` can be slimmed to it; says what to change."""
+    if not isinstance(student, MobileNetEmbedder):
+        raise SlimmingError(
+            f"expected the family 'mobilenet', found '{student.family}': only that one has the "
+            "layers of the network to be slimmed; set model.family, or train without --slim-from"
+        )
+    if student.input_px != INPUT_PX:
+        raise SlimmingError(
+            f"expected input_px = {INPUT_PX}, for which the network to be slimmed was made, "
+            f"found {student.input_px}"
+        )
+    if student.embedding_size != teacher.embedding_size:
+        raise SlimmingError(
+            f"expected model.embedding_size = {teacher.embedding_size}, as the network to be "
+            f"slimmed has, found {student.embedding_size}"
+        )
+    for ours, theirs in zip(student.channels, teacher.body.channels, strict=True):
+        if ours > theirs:
+            raise SlimmingError(
+                f"expected layers no wider than those of the network to be slimmed, found {ours} "
+                f"channels where it has {theirs}: set model.width to 1 or less"
+            )
+    return student
+
+
 @torch.no_grad()
 def slim(
     teacher: Teacher,
-    student: MobileNetEmbedder,
+    student: EmbedderNetwork,
     crops: Tensor,
     rng: np.random.Generator,
     positions_per_layer: int = 40_000,
@@ -197,7 +106,9 @@ def slim(
 
     crops: (N, 3, 112, 112) float32, scaled as the teacher expects; a thousand training crops or
     more, all of which fit the head, the first `LAYER_CROPS` the layers before it.
+    SlimmingError where `student` is no network that `teacher` can be slimmed to.
     """
+    student = check_student(teacher, student)
     student.eval()
     body = teacher.body
     crops, all_crops = crops[:LAYER_CROPS], crops
@@ -256,7 +167,8 @@ def _dense_listening(teacher: Teacher) -> Tensor:
 def _fit_head(teacher: Teacher, student: MobileNetEmbedder, crops: Tensor, kept: Tensor) -> None:
     kernel = teacher.kernel[:, kept].flatten(2).permute(1, 0, 2)  # channels, outputs, positions
     _, _, right = torch.linalg.svd(kernel, full_matrices=False)
-    depthwise = right[:, 0].view(-1, 1, FINAL_MAP_PX, FINAL_MAP_PX)
+    side = LARGEST_FINAL_MAP_PX
+    depthwise = right[:, 0].view(-1, 1, side, side)
     student.global_depthwise.weight.copy_(depthwise)
     chunks = torch.split(crops, 128)
     pooled = torch.cat([student.global_depthwise(student.features(c)).flatten(1) for c in chunks])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,28 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from limen.errors import LimenError
-from limen.train.batches import Batch, PKSampler, batches
+from limen.errors import ConfigError, LimenError
+from limen.train.batches import Batch, PKSampler, UnlabelledSampler, batches
 from limen.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from limen.train.network import MobileNetEmbedder
+from limen.train.decoding import SoundDecoder
+from limen.train.interruption import stop_on_signals
+from limen.train.journal import Journal
+from limen.train.networks.embedder import EmbedderNetwork
 from limen.train.objectives import build_losses
 from limen.train.pictures import Pictures
 from limen.train.recipe import Recipe, Stage
+from limen.train.run_folder import BEST, LAST, hold
+from limen.train.schedule import averaging, fade, learning_rate
+from limen.train.stopwatch import Stopwatch
 from limen.train.validation import to_input, validate
 
-LAST, BEST, LOG = "last.pt", "best.pt", "log.jsonl"
+log = logging.getLogger(__name__)
+
 SELECTION = "fnmr_at_fmr_1e-3"
 COLLAPSED_COSINE = 0.97
 COLLAPSE_PATIENCE_STEPS = 50
+LOG_EVERY_STEPS = 20
+SEED_STRIDE = 100_000_000  # more steps than a recipe can have
 
 
 class TrainingError(LimenError, RuntimeError):
@@ -42,44 +51,8 @@ class Progress:
     stage: str
     loss: float
     pictures_per_second: float
+    bound: str
     validation: Mapping[str, float]
-
-
-def learning_rate(stage: Stage, step: int) -> float:
-    """Linear warm-up, then a half cosine down to the final rate."""
-    if step < stage.warmup_steps:
-        return stage.learning_rate * (step + 1) / stage.warmup_steps
-    done = (step - stage.warmup_steps) / max(1, stage.steps - stage.warmup_steps)
-    low = min(stage.final_learning_rate, stage.learning_rate)
-    return low + (stage.learning_rate - low) * (1 + math.cos(math.pi * done)) / 2
-
-
-def fade(recipe: Recipe, step: int) -> float:
-    """How much of a warm start's PReLU slopes is left at `step`; nothing after their stage."""
-    stage, within = recipe.stage_at(step)
-    first = recipe.stages[0]
-    if stage is not first or first.fade_steps == 0:
-        return 0.0
-    return max(0.0, 1 - within / first.fade_steps)
-
-
-def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average whose memory grows with the run: min(decay, (1+n) / (10+n)).
-
-    Without the warm-up the first, far-away weights spoil the average for thousands of steps.
-    """
-
-    @torch.no_grad()
-    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor) -> None:
-        count = int(updates)
-        share = 1 - min(decay, (1 + count) / (10 + count))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, share)
-            else:  # the batch counters of batch normalisation
-                old.copy_(new)
-
-    return average
 
 
 class CollapseAlarm:
@@ -112,7 +85,7 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        network: MobileNetEmbedder,
+        network: EmbedderNetwork,
         fit: Pictures,
         choose: Pictures | None,
         out: Path,
@@ -129,8 +102,17 @@ class Trainer:
         self.provenance = provenance
         self.step = 0
         self.best = math.inf
+        self.validations_since_best = 0
         self.validation: dict[str, float] = {}
+        self.stopwatch = Stopwatch()
+        self.interrupted_by: signal.Signals | None = None
+        self.stopped_early = False
         self._workers = workers
+        if recipe.early_stopping_patience is not None and choose is None:
+            raise ConfigError(
+                "the recipe stops early on validation, but the folder has no pictures to validate "
+                "on: leave early_stopping_patience out, or add identities"
+            )
         self._teachers = {name: torch.from_numpy(rows) for name, rows in fit.teachers.items()}
         # All at once, so that a missing teacher is told before an hour is spent.
         self._losses = {
@@ -152,49 +134,87 @@ class Trainer:
         self._averaged_network.sync_fade()
         self.optimizer.load_state_dict(saved.optimizer)
         self.step = saved.step
+        if saved.provenance.get("data") != self.provenance.get("data"):
+            log.warning(
+                "the pictures are not those that the run began with, so it will not end as it "
+                "would have"
+            )
+        self.provenance = {**self.provenance, **saved.provenance}
         self.validation = saved.validation
+        self.validations_since_best = int(saved.selection.get("validations_since_best", 0))
         best = self.out / BEST
-        if best.exists():
+        if "best" in saved.selection:
+            self.best = saved.selection["best"]
+        elif best.exists():
             self.best = load_checkpoint(best).validation.get(SELECTION, math.inf)
 
     @property
-    def _averaged_network(self) -> MobileNetEmbedder:
+    def _averaged_network(self) -> EmbedderNetwork:
         network = self.averaged.module
-        assert isinstance(network, MobileNetEmbedder)
+        assert isinstance(network, EmbedderNetwork)
         return network
 
     def run(self, report: Callable[[Progress], None] = lambda _: None) -> dict[str, float]:
-        """Train to the recipe's end and return the last validation."""
+        """Train to the recipe's end and return the last validation.
+
+        SIGINT and SIGTERM end it after the step at hand with a checkpoint (`interrupted_by`);
+        so does the recipe's early stopping (`stopped_early`). RunFolderError where another
+        process writes to the folder, CheckpointWriteError where the disk is full.
+        """
         recipe, alarm = self.recipe, CollapseAlarm()
-        sampler = PKSampler(
-            self.fit, recipe.batch.identities, recipe.batch.per_identity, recipe.seed
-        )
-        steps = range(self.step, recipe.total_steps)
+        decoder = SoundDecoder(self.fit, recipe.input_px)
         source = batches(
-            self.fit,
-            sampler,
+            PKSampler(self.fit, recipe.batch.identities, recipe.batch.per_identity, recipe.seed),
+            decoder,
             recipe.augmentation_at,
-            recipe.input_px,
             recipe.seed,
-            steps,
+            range(self.step, recipe.total_steps),
+            unlabelled=UnlabelledSampler(self.fit, recipe.batch.unlabelled, recipe.seed),
             workers=self._workers,
         )
-        started, seen = time.monotonic(), 0
-        for batch in source:
-            stage, within = recipe.stage_at(self.step)
-            loss, parts = self._train_step(batch, stage, within, alarm)
-            seen += len(batch.index)
-            self.step += 1
-            last = self.step == recipe.total_steps
-            if last or self.step % recipe.validate_every_steps == 0:
-                self._validate()
-            if last or self.step % recipe.checkpoint_every_steps == 0:
-                save_checkpoint(self.out / LAST, self._checkpoint())
-            rate = seen / (time.monotonic() - started)
-            if self.step % 20 == 0 or last:
-                self._log(stage, parts, rate)
-            report(Progress(self.step, recipe.total_steps, stage.name, loss, rate, self.validation))
+        with (
+            hold(self.out),
+            stop_on_signals() as stop,
+            Journal(self.out, self.step) as journal,
+        ):
+            for batch in self.stopwatch.waiting(source):
+                stage, within = recipe.stage_at(self.step)
+                loss, parts = self._train_step(batch, stage, within, alarm)
+                self.step += 1
+                self.stopwatch.computed(len(batch.index))
+                last = self.step == recipe.total_steps
+                if last or self.step % recipe.validate_every_steps == 0:
+                    self._validate()
+                    self.stopped_early = self._patience_is_spent() and not last
+                ending = last or self.stopped_early or bool(stop)
+                if ending or self.step % recipe.checkpoint_every_steps == 0:
+                    save_checkpoint(self.out / LAST, self._checkpoint())
+                if ending or self.step % LOG_EVERY_STEPS == 0:
+                    journal.write(self._row(stage, parts))
+                report(self._progress(stage, loss))
+                if ending:
+                    self.interrupted_by = None if last else stop.signal
+                    break
+        decoder.tell_total()
         return self.validation
+
+    def _patience_is_spent(self) -> bool:
+        # An earlier stage has another behind it, which may well improve what this one cannot.
+        patience = self.recipe.early_stopping_patience
+        in_last_stage = self.recipe.stage_at(self.step - 1)[0] is self.recipe.stages[-1]
+        return patience is not None and in_last_stage and self.validations_since_best >= patience
+
+    def _progress(self, stage: Stage, loss: float) -> Progress:
+        watch = self.stopwatch
+        return Progress(
+            self.step,
+            self.recipe.total_steps,
+            stage.name,
+            loss,
+            watch.pictures_per_second,
+            watch.bound,
+            self.validation,
+        )
 
     def _train_step(
         self, batch: Batch, stage: Stage, within: int, alarm: CollapseAlarm
@@ -202,6 +222,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(stage, within)
             group["weight_decay"] = stage.weight_decay
+        # Some losses and miners draw at random; from the step alone, so that a resumed run repeats.
+        torch.manual_seed(self.recipe.seed * SEED_STRIDE + self.step)
         amount = fade(self.recipe, self.step)
         self.network.train()
         self.network.set_fade(amount)
@@ -230,8 +252,11 @@ class Trainer:
         if self.choose is None:
             return
         self.validation = validate(self._averaged_network, self.choose, self.recipe.input_px)
-        if self.validation[SELECTION] <= self.best:
-            self.best = self.validation[SELECTION]
+        found = self.validation[SELECTION]
+        # Patience counts what has become no better; on a tie the later weights are still kept.
+        self.validations_since_best = 0 if found < self.best else self.validations_since_best + 1
+        if found <= self.best:
+            self.best = found
             save_checkpoint(self.out / BEST, self._checkpoint(with_optimizer=False))
 
     def _checkpoint(self, with_optimizer: bool = True) -> Checkpoint:
@@ -244,15 +269,19 @@ class Trainer:
             optimizer=self.optimizer.state_dict() if with_optimizer else None,
             provenance=self.provenance,
             validation=self.validation,
+            selection={
+                "best": self.best,
+                "validations_since_best": float(self.validations_since_best),
+            },
         )
 
-    def _log(self, stage: Stage, parts: Mapping[str, float], rate: float) -> None:
-        row = {
+    def _row(self, stage: Stage, parts: Mapping[str, float]) -> dict[str, Any]:
+        return {
             "step": self.step,
             "stage": stage.name,
-            "pictures_per_second": round(rate, 1),
+            "pictures_per_second": round(self.stopwatch.pictures_per_second, 1),
+            "waiting_share": round(self.stopwatch.waiting_share, 3),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
             **{name: round(value, 5) for name, value in parts.items()},
             **self.validation,
         }
-        with (self.out / LOG).open("a") as file:
-            file.write(json.dumps(row) + "\n")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from limen.calibration.rates import equal_error_rate, fnmr_at_fmr
 from limen.calibration.scores import mated_and_non_mated
 from limen.scaling import SCALING
-from limen.train.network import MobileNetEmbedder
 from limen.train.pictures import Pictures
 
 
 @torch.inference_mode()
 def embed_pictures(
-    network: MobileNetEmbedder, pictures: Pictures, input_px: int, batch: int = 64
+    network: nn.Module, pictures: Pictures, input_px: int, batch: int = 64
 ) -> NDArray[np.float32]:
     """Unit-norm embeddings of all pictures, (n, D) float32."""
     was_training = network.training
@@ -34,7 +34,7 @@ def to_input(crops: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(SCALING.apply(crops)).permute(0, 3, 1, 2)
 
 
-def validate(network: MobileNetEmbedder, pictures: Pictures, input_px: int) -> dict[str, float]:
+def validate(network: nn.Module, pictures: Pictures, input_px: int) -> dict[str, float]:
     """FNMR at FMR 1e-2 and 1e-3, and EER, over all pairs of `pictures`; with the counts."""
     embeddings = embed_pictures(network, pictures, input_px)
     mated, non_mated = mated_and_non_mated(embeddings, pictures.identity)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from limen.manifest import Manifest
     from limen.train.checkpoint import Checkpoint
-    from limen.train.network import MobileNetEmbedder
+    from limen.train.networks.mobilenet import MobileNetEmbedder
     from limen.train.pictures import Pictures
 
 WIDTH = 0.125
@@ -61,7 +61,7 @@ def tiny_network() -> Callable[[int], MobileNetEmbedder]:
     """By seed: a random network, scaled and shifted in every layer as a trained one is."""
     import torch
 
-    from limen.train.network import MobileNetEmbedder
+    from limen.train.networks.mobilenet import MobileNetEmbedder
 
     def make(seed: int) -> MobileNetEmbedder:
         torch.manual_seed(seed)
@@ -170,7 +170,7 @@ def crops(held_out: Pictures) -> NDArray[np.uint8]:
 @pytest.fixture
 def fading_network(tiny_network: Callable[[int], MobileNetEmbedder]) -> MobileNetEmbedder:
     """A warm start in the middle of its fade."""
-    from limen.train.network import FadingReLU
+    from limen.train.networks.blocks import FadingReLU
 
     network = tiny_network(2)
     for module in network.modules():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from limen.train.augment import Augmentation, augment
+from limen.train.augmentation.pipeline import augment
+from limen.train.augmentation.settings import Augmentation
 from limen.train.batches import PKSampler, batches
 from limen.train.pictures import PicturesError, open_pictures, part_by_hash
 

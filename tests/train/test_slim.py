@@ -10,11 +10,13 @@ onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from limen.train.network import BLOCKS, MobileNetEmbedder, scaled_channels  # noqa: E402
-from limen.train.slim import SlimmingError, Teacher, slim  # noqa: E402
+from limen.train.networks.mobilenet import BLOCKS, MobileNetEmbedder, scaled_channels  # noqa: E402
+from limen.train.networks.mobilenetv2 import MobileNetV2Embedder  # noqa: E402
+from limen.train.slim import slim  # noqa: E402
+from limen.train.teacher_graph import SlimmingError, Teacher  # noqa: E402
 
 
-def write_teacher(path: Path, activation: str = "PRelu") -> None:
+def write_teacher(path: Path, activation: str = "PRelu", flat: bool = False) -> None:
     """A MobileNetV1 as OpenCV Zoo's SFace lays it out, with random weights."""
     rng = np.random.default_rng(0)
     nodes, initialisers = [], []
@@ -34,15 +36,15 @@ def write_teacher(path: Path, activation: str = "PRelu") -> None:
         values += [rng.normal(0, 0.2, channels), rng.uniform(0.5, 1.5, channels)]
         return add("BatchNormalization", source, values, epsilon=1e-3)
 
-    def block(source: str, weight: np.ndarray) -> str:
+    def block(source: str, weight: np.ndarray, stride: int = 1) -> str:
         channels = len(weight)
-        source = norm(add("Conv", source, [weight]), channels)
+        source = norm(add("Conv", source, [weight], strides=[stride, stride]), channels)
         return add(activation, source, [np.full((channels, 1, 1), 0.2)])
 
     channels = scaled_channels(1.0)
     x = block("data", rng.normal(0, 0.3, (channels[0], 3, 3, 3)))
-    for (_, _stride), inputs, outputs in zip(BLOCKS, channels[:-1], channels[1:], strict=True):
-        x = block(x, rng.normal(0, 0.4, (inputs, 1, 3, 3)))
+    for (_, stride), inputs, outputs in zip(BLOCKS, channels[:-1], channels[1:], strict=True):
+        x = block(x, rng.normal(0, 0.4, (inputs, 1, 3, 3)), 1 if flat else stride)
         x = block(x, rng.normal(0, (2 / inputs) ** 0.5, (outputs, inputs, 1, 1)))
     x = norm(x, channels[-1])
     x = add("Gemm", x, [rng.normal(0, 0.01, (128, channels[-1] * 49)), np.zeros(128)])
@@ -77,5 +79,52 @@ def test_a_students_features_at_full_width_are_the_teachers(tmp_path) -> None:
 
 def test_another_architecture_is_refused_with_what_was_found(tmp_path) -> None:
     write_teacher(tmp_path / "relu.onnx", activation="LeakyRelu")
-    with pytest.raises(SlimmingError, match="expected PRelu, found Conv"):
+    with pytest.raises(SlimmingError, match="layer 2: expected PRelu, found Conv"):
         Teacher(tmp_path / "relu.onnx")
+    write_teacher(tmp_path / "flat.onnx", flat=True)
+    with pytest.raises(SlimmingError, match=r"expected a stride of \(2, 2\), found \(1, 1\)"):
+        Teacher(tmp_path / "flat.onnx")
+
+
+def test_a_longer_or_shorter_graph_is_refused(tmp_path) -> None:
+    write_teacher(tmp_path / "teacher.onnx")
+    model = onnx.load(tmp_path / "teacher.onnx")
+    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
+    longer, shorter = onnx.ModelProto(), onnx.ModelProto()
+    longer.CopyFrom(model)
+    longer.graph.node.append(gemm)
+    onnx.save(longer, tmp_path / "longer.onnx")
+    shorter.CopyFrom(model)
+    del shorter.graph.node[5:]
+    onnx.save(shorter, tmp_path / "shorter.onnx")
+    with pytest.raises(SlimmingError, match="expected the end of the graph, found Gemm"):
+        Teacher(tmp_path / "longer.onnx")
+    with pytest.raises(SlimmingError, match="found the end of the graph: only a plain MobileNetV1"):
+        Teacher(tmp_path / "shorter.onnx")
+
+
+def test_a_file_that_is_no_graph_is_refused_by_name(tmp_path) -> None:
+    (tmp_path / "noise.onnx").write_bytes(b"this is not a graph")
+    with pytest.raises(SlimmingError, match=r"noise\.onnx: expected an ONNX file"):
+        Teacher(tmp_path / "noise.onnx")
+    with pytest.raises(SlimmingError, match="check the path"):
+        Teacher(tmp_path / "nowhere.onnx")
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        (
+            lambda: MobileNetV2Embedder(0.25),
+            "expected the family 'mobilenet', found 'mobilenet-v2'",
+        ),
+        (lambda: MobileNetEmbedder(0.25, input_px=56), "expected input_px = 112"),
+        (lambda: MobileNetEmbedder(0.25, 64), "expected model.embedding_size = 128"),
+        (lambda: MobileNetEmbedder(1.5), "set model.width to 1 or less"),
+    ],
+)
+def test_a_student_that_cannot_be_slimmed_to_is_refused(student, message, tmp_path) -> None:
+    write_teacher(tmp_path / "teacher.onnx")
+    teacher = Teacher(tmp_path / "teacher.onnx")
+    with pytest.raises(SlimmingError, match=message):
+        slim(teacher, student(), torch.zeros(1, 3, 112, 112), np.random.default_rng(0))

@@ -1,0 +1,76 @@
+"""Every family, at two widths, through both converters and both precisions."""
+
+# ruff: noqa: E402 - what follows the skips needs the packages
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+for _package in ("torch", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
+    pytest.importorskip(_package)
+
+import torch
+
+from limen.export.fold import fold
+from limen.export.onnx_graphs import float32_onnx, int8_onnx
+from limen.export.parity import BuiltGraph, check_parity, measure_parity
+from limen.export.tflite_graphs import float32_tflite, int8_tflite
+from limen.train.networks.embedder import EmbedderNetwork
+from limen.train.networks.family import FAMILIES, build_network
+from limen.train.recipe import Model
+from limen.train.validation import to_input
+
+PX = 112
+
+
+@pytest.fixture(scope="module")
+def blotches() -> NDArray[np.uint8]:
+    """Blotchy crops, (24, 112, 112, 3)."""
+    rng = np.random.default_rng(0)
+    small = rng.uniform(0, 255, (24, 7, 7, 3)).astype(np.float32)
+    large = [cv2.resize(s, (PX, PX), interpolation=cv2.INTER_CUBIC) for s in small]
+    return np.clip(np.stack(large), 0, 255).astype(np.uint8)
+
+
+def calm(family: str, width: float) -> EmbedderNetwork:
+    """A random network that neither drowns a layer in rounding nor amplifies the rounding."""
+    torch.manual_seed(1)
+    network = build_network(Model.model_validate({"family": family, "width": width}))
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, mode="fan_in")
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
+            torch.nn.init.uniform_(module.weight, 0.9, 1.1)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [0.25, 0.5])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_family_exports_to_both_runtimes_and_precisions(
+    family: str, width: float, blotches: NDArray[np.uint8]
+) -> None:
+    network = calm(family, width)
+    with torch.no_grad():
+        trained = torch.nn.functional.normalize(network(to_input(blotches))).numpy()
+    folded = fold(network)
+    onnx, tflite = float32_onnx(folded, PX), float32_tflite(folded, PX)
+    graphs = [
+        BuiltGraph("a.onnx", "onnx", "float32", onnx),
+        BuiltGraph("b.onnx", "onnx", "int8", int8_onnx(onnx, blotches)),
+        BuiltGraph("c.tflite", "tflite", "float32", tflite),
+        BuiltGraph("d.tflite", "tflite", "int8", int8_tflite(tflite, blotches)),
+    ]
+    report = measure_parity(graphs, blotches, trained, None, "blotches")
+    print(
+        family,
+        width,
+        [(g.graph.path, g.mean_cosine, g.min_cosine, len(g.graph.content)) for g in report.graphs],
+    )
+    check_parity(report)

@@ -1,0 +1,1 @@
+"""The face finder: labels from public detectors that agree, composed scenes, a small network."""

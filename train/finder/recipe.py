@@ -1,0 +1,44 @@
+"""A finder's recipe: everything that decides a run, except where the pictures are."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from limen.train.finder.scenes import SceneSettings
+
+
+class FinderRecipe(BaseModel):
+    """TOML with `kind = "finder"`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["finder"] = "finder"
+    schema_version: Literal[1] = 1
+    description: str = ""
+    seed: int = Field(1, ge=0)
+    channels: int = Field(64, ge=16, le=256, multiple_of=8)
+    height_px: int = Field(256, ge=64, le=1024, multiple_of=32)
+    width_px: int = Field(320, ge=64, le=1024, multiple_of=32)
+    mosaic: float = Field(0.3, ge=0, le=1, description="probability of a scene of many pictures")
+    background: float = Field(0.12, ge=0, le=1, description="probability of a scene without a face")
+    turned: float = Field(0.08, ge=0, le=1, description="probability of a turn of up to 60°")
+    batch: int = Field(16, ge=1, le=1024)
+    steps: int = Field(6000, ge=1, le=10_000_000)
+    learning_rate: float = Field(2e-3, gt=0, le=1)
+    final_learning_rate: float = Field(1e-5, ge=0, le=1)
+    warmup_steps: int = Field(200, ge=0)
+    weight_decay: float = Field(0.02, ge=0, le=1)
+    box_weight: float = Field(2.0, ge=0)
+    landmark_weight: float = Field(10.0, ge=0)
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    validate_every_steps: int = Field(500, ge=1)
+    checkpoint_every_steps: int = Field(250, ge=1)
+
+    @property
+    def scenes(self) -> SceneSettings:
+        """How scenes are composed."""
+        return SceneSettings(
+            self.height_px, self.width_px, self.mosaic, self.background, self.turned
+        )

@@ -1,0 +1,82 @@
+"""What every embedder's network has in common: its promise, its head, and its first weights."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from limen.train.networks.blocks import FadingReLU, SqueezeExcite, final_map_px
+
+INPUT_PX = 112
+
+
+class EmbedderNetwork(nn.Module):
+    """(N, 3, px, px) float32 RGB, scaled as the bundle says -> (N, embedding_size) float32.
+
+    The output is not normalised; the runtime does that (docs/adr/0004-quantisable-network.md).
+    `channels` are the widths of all layers, by which the same network is built again. Families
+    are built by `limen.train.networks.family.build_network`.
+
+    The head is MobileFaceNet's (Chen et al., arXiv:1804.07573, section 3.2): a global depthwise
+    convolution in place of average pooling, because a mouth corner and an eye should not be
+    weighed alike, then a linear projection.
+    """
+
+    family: ClassVar[str]
+
+    def __init__(self, channels: Sequence[int], embedding_size: int, input_px: int) -> None:
+        super().__init__()
+        self.channels = list(channels)
+        self.embedding_size = embedding_size
+        self.input_px = input_px
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """The last feature map, (N, channels[-1], m, m) with m of `final_map_px`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.global_norm(self.global_depthwise(self.features(x)))
+        embeddings: Tensor = self.projection(x)
+        return embeddings.flatten(1)
+
+    def set_fade(self, fade: float) -> None:
+        """Set the fade of every activation that has one (see FadingReLU)."""
+        for module in self.modules():
+            if isinstance(module, FadingReLU):
+                module.set_fade(fade)
+
+    def sync_fade(self) -> None:
+        """Make every activation's shortcut agree with its buffers, after loading weights."""
+        for module in self.modules():
+            if isinstance(module, FadingReLU):
+                module.set_fade(float(module.fade))
+
+    def _add_head(self) -> None:
+        """Add the head and draw the first weights; called once the rest is there."""
+        last, map_px = self.channels[-1], final_map_px(self.input_px)
+        self.global_depthwise = nn.Conv2d(last, last, map_px, groups=last, bias=False)
+        self.global_norm = nn.BatchNorm2d(last)
+        self.projection = nn.Conv2d(last, self.embedding_size, 1, bias=True)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # He et al., arXiv:1502.01852.
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, SqueezeExcite):
+                module.open_gates()
+        nn.init.kaiming_normal_(self.projection.weight, mode="fan_in", nonlinearity="linear")
+
+
+def check_channels(channels: Sequence[int], expected: int, what: str) -> list[int]:
+    """`channels` as a list. ValueError unless there are `expected`, which `what` names."""
+    if len(channels) != expected:
+        raise ValueError(f"expected {expected} channel counts ({what}), found {len(channels)}")
+    return list(channels)

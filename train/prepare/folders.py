@@ -1,0 +1,111 @@
+"""Pictures in a folder for each identity: FOLDER/IDENTITY/PICTURE, as LFW has them too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from limen.images import PICTURE_SUFFIXES
+from limen.train.prepare.sources import (
+    FOLDERS,
+    FolderReader,
+    LeftOut,
+    PrepareError,
+    SourcePicture,
+    leads_outside,
+    printable,
+)
+
+LINK_OUTSIDE = "link-outside"
+NO_IDENTITY = "no-identity"
+NESTED = "nested-folder"
+UNLISTABLE = "unreadable"
+
+
+class FoldersSource:
+    """FOLDER/IDENTITY/PICTURE. Deeper folders are left out and told, never guessed at."""
+
+    layout = FOLDERS
+    aligned = False
+
+    def __init__(self, folder: Path) -> None:
+        self.left_out: list[LeftOut] = []
+        self.other_files = 0
+        self._folder = folder
+        self._pictures: list[SourcePicture] = []
+        self._stamps: list[tuple[int, int]] = []
+        for entry in _sorted_entries(folder):
+            if leads_outside(folder, entry):
+                self._leave_out(entry.name, "", LINK_OUTSIDE, "a link out of the folder")
+            elif entry.is_dir():
+                self._list_identity(entry)
+            elif _is_picture(entry.name):
+                self._leave_out(entry.name, "", NO_IDENTITY, "beside the identities' folders")
+            elif not entry.name.startswith("."):
+                self.other_files += 1
+        if not self._pictures:
+            raise PrepareError(self._nothing_found())
+
+    @property
+    def reader(self) -> FolderReader:
+        return FolderReader(self._folder)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def pictures(self, start: int, stop: int) -> list[SourcePicture]:
+        return self._pictures[start:stop]
+
+    def fingerprint(self) -> Iterator[str]:
+        for picture, (size, modified_ns) in zip(self._pictures, self._stamps, strict=True):
+            yield f"{picture.name}\t{size}\t{modified_ns}"
+
+    def _list_identity(self, folder: os.DirEntry[str]) -> None:
+        if folder.name.startswith("."):
+            return
+        try:
+            entries = _sorted_entries(Path(folder.path))
+        except OSError as error:
+            self._leave_out(folder.name, folder.name, UNLISTABLE, str(error.strerror))
+            return
+        identity = printable(folder.name)
+        for entry in entries:
+            relative = f"{folder.name}/{entry.name}"
+            if leads_outside(self._folder, entry):
+                self._leave_out(relative, folder.name, LINK_OUTSIDE, "a link out of the folder")
+            elif entry.is_dir():
+                detail = "only pictures directly in an identity's folder are read"
+                self._leave_out(relative, folder.name, NESTED, detail)
+            elif _is_picture(entry.name):
+                found = entry.stat()
+                name = f"{identity}/{printable(entry.name)}"
+                self._pictures.append(SourcePicture(relative, name, identity))
+                self._stamps.append((found.st_size, found.st_mtime_ns))
+            elif not entry.name.startswith("."):
+                self.other_files += 1
+
+    def _leave_out(self, name: str, identity: str, reason: str, detail: str) -> None:
+        shown = "/".join(printable(part) for part in name.split("/"))
+        self.left_out.append(LeftOut(shown, printable(identity), reason, detail))
+
+    def _nothing_found(self) -> str:
+        nested = next((row for row in self.left_out if row.reason == NESTED), None)
+        found = (
+            f"found folders inside folders ({nested.name}): name the folder that holds the identities"
+            if nested
+            else "found pictures without such folders: give each identity a folder of its own"
+            if any(row.reason == NO_IDENTITY for row in self.left_out)
+            else f"found none ending in {', '.join(sorted(PICTURE_SUFFIXES))}"
+        )
+        return f"{self._folder}: expected IDENTITY/PICTURE, or CelebA's or InsightFace's files; {found}"
+
+
+def _is_picture(name: str) -> bool:
+    # '._NAME.jpg' is what macOS leaves beside a picture on a foreign disk.
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+
+
+def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
