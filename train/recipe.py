@@ -27,6 +27,9 @@ class Model(BaseModel):
     family: Literal["mobilenet", "mobilefacenet", "mobilenet-v2", "mobilenet-v3"] = "mobilenet"
     width: float = Field(0.5, ge=0.125, le=2.0, description="scales every layer's channels")
     embedding_size: int = Field(128, ge=8, le=1024)
+    head_filters: int = Field(
+        1, ge=1, le=16, description="depthwise filters per channel of the last feature map"
+    )
 
 
 class BatchShape(BaseModel):

@@ -29,7 +29,7 @@ from limen.train.trainer import Trainer
 from limen.train.unlabelled import UNLABELLED, open_unlabelled, with_unlabelled
 from limen.train.validation import to_input
 
-SLIMMING_CROPS = 2048
+SLIMMING_CROPS = 4096
 
 log = logging.getLogger(__name__)
 
