@@ -154,6 +154,10 @@ def parse_recipe(text: str, name: str) -> Recipe:
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes in the package."""
+    """Names of the package's recipes for embedders; a finder's has another `kind`."""
     folder = resources.files("limen.train.recipes")
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        file.name[:-5]
+        for file in folder.iterdir()
+        if file.name.endswith(".toml") and "kind" not in tomllib.loads(file.read_text("utf-8"))
+    )
