@@ -19,10 +19,11 @@ from limen.train.checkpoint import (  # noqa: E402
     load_checkpoint,
     save_checkpoint,
 )
+from limen.train.collapse import CollapseAlarm, TrainingError  # noqa: E402
 from limen.train.networks.mobilenet import MobileNetEmbedder  # noqa: E402
 from limen.train.recipe import load_recipe, parse_recipe, shipped_recipes  # noqa: E402
 from limen.train.run import start_training  # noqa: E402
-from limen.train.trainer import CollapseAlarm, TrainingError, averaging, learning_rate  # noqa: E402
+from limen.train.schedule import averaging, learning_rate  # noqa: E402
 
 RECIPE = """
 seed = 3
