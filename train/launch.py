@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,11 +58,15 @@ def launch(devices: int = 1) -> Processes:
     # Buffers are equal everywhere already, since the batch's statistics are synchronised.
     strategy = DDPStrategy(process_group_backend="gloo", broadcast_buffers=False)
     fabric = Fabric(accelerator="cpu", devices=devices, num_nodes=nodes, strategy=strategy)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric.launch()
 
     def wrap(network: nn.Module) -> nn.Module:
         synchronise_norms(network)
-        wrapped: nn.Module = fabric.setup_module(network)
+        with warnings.catch_warnings():
+            # torch 2.13 calls it forward_sync_buffers; earlier ones know the old name only.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers")
+            wrapped: nn.Module = fabric.setup_module(network)
         return wrapped
 
     return Processes(Ranks(fabric.global_rank, fabric.world_size), devices, wrap)

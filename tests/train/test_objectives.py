@@ -65,14 +65,16 @@ def test_every_labelled_loss_pulls_classes_apart(kind) -> None:
     for step in range(60):
         torch.manual_seed(step)
         optimizer.zero_grad()
-        value = loss(embeddings, identity, {})
+        order = torch.randperm(len(identity))  # as batches are drawn anew
+        value = loss(embeddings[order], identity[order], {})
         assert value.ndim == 0
         assert torch.isfinite(value)
         value.backward()
         optimizer.step()
     cosine = (unit(embeddings) @ unit(embeddings).T).detach()
     same = (identity[:, None] == identity[None, :]) & ~torch.eye(len(identity), dtype=torch.bool)
-    assert cosine[same].mean() > cosine[identity[:, None] != identity[None, :]].mean() + 0.5
+    gap = cosine[same].mean() - cosine[identity[:, None] != identity[None, :]].mean()
+    assert gap > (0.2 if kind == "subcenter-arcface" else 0.5)  # which may keep apart what is mated
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,8 +149,8 @@ def test_distance_weighted_mining_takes_no_pair_beyond_the_cutoff_and_repeats() 
     assert torch.equal(n, again[2])
 
 
-@pytest.mark.parametrize("kind", ["n-pair", "margin"])
-def test_a_loss_that_draws_repeats_with_torchs_seed_alone(kind) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_repeats_with_torchs_seed_alone(kind) -> None:
     loss = term(kind)
     embeddings, identity = batch(5)
     values = []

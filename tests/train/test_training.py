@@ -27,6 +27,7 @@ from limen.train.schedule import averaging, learning_rate  # noqa: E402
 
 RECIPE = """
 seed = 3
+input_px = 28
 validate_every_steps = 6
 checkpoint_every_steps = 2
 model = { width = 0.125, embedding_size = 16 }
@@ -129,7 +130,7 @@ def test_a_half_precision_checkpoint_loads_as_float32(folder, tmp_path) -> None:
     saved = load_checkpoint(tmp_path / "last.pt")
     halved = {k: v.half() if v.is_floating_point() else v for k, v in saved.averaged.items()}
     save_checkpoint(tmp_path / "small.pt", replace(saved, averaged=halved, optimizer=None))
-    crop = torch.randn(1, 3, 112, 112)
+    crop = torch.randn(1, 3, 28, 28)
     with torch.no_grad():
         small = load_checkpoint(tmp_path / "small.pt").network()(crop)
         assert torch.allclose(small, saved.network()(crop), atol=0.05)

@@ -6,17 +6,12 @@ import math
 import warnings
 from typing import Any
 
-import numpy as np
-import torch
 from pytorch_metric_learning import losses, miners, reducers, regularizers
-from pytorch_metric_learning.utils import common_functions
 from torch import Tensor
 
 from limen.train.objectives import settings as of
 from limen.train.objectives.mining import Miner, distance_named, triplet_miner
 from limen.train.objectives.terms import LabelledTerm
-
-_MAX_NUMPY_SEED = 2**31 - 1
 
 
 class PairTerm(LabelledTerm):
@@ -59,23 +54,6 @@ class MarginTerm(PairTerm):
         self.own_paths = {"margin-boundaries": "loss.beta"}
 
 
-class NPairTerm(PairTerm):
-    """N-pair loss. The library draws one pair an identity from numpy's global generator."""
-
-    def __init__(self, settings: of.NPairObjective) -> None:
-        loss = losses.NPairsLoss(
-            embedding_regularizer=regularizers.LpRegularizer() if settings.norm_weight else None,
-            embedding_reg_weight=settings.norm_weight,
-        )
-        super().__init__(settings, loss)
-
-    def labelled(self, embeddings: Tensor, identity: Tensor) -> Tensor:
-        # Tied to torch's, which is set anew for every step, so that a resumed run repeats.
-        seed = int(torch.randint(_MAX_NUMPY_SEED, ()))
-        common_functions.NUMPY_RANDOM = np.random.RandomState(seed)
-        return super().labelled(embeddings, identity)
-
-
 def pair_term(settings: of.LabelledObjective, classes: int) -> PairTerm:
     """The term of an objective on pairs or triplets. TypeError for one of another family."""
     match settings:
@@ -104,7 +82,14 @@ def pair_term(settings: of.LabelledObjective, classes: int) -> PairTerm:
                 settings, kind(neg_margin=non_mated, pos_margin=mated, distance=distance)
             )
         case of.NPairObjective():
-            return NPairTerm(settings)
+            # The library takes each identity's first pair; which that is, a batch draws anew.
+            loss = losses.NPairsLoss(
+                embedding_regularizer=(
+                    regularizers.LpRegularizer() if settings.norm_weight else None
+                ),
+                embedding_reg_weight=settings.norm_weight,
+            )
+            return PairTerm(settings, loss)
         case of.AngularObjective():
             return PairTerm(settings, losses.AngularLoss(alpha=settings.alpha_deg))
         case of.MultiSimilarityObjective():

@@ -106,7 +106,9 @@ class LiftedStructureObjective(_PairMargins):
 
 
 class NPairObjective(_Objective):
-    """N-pair loss (Sohn, 2016) on inner products, with its penalty on the embeddings' norms."""
+    """N-pair loss (Sohn, 2016) on inner products of one pair an identity, with its penalty on the
+    embeddings' norms. A batch of two pictures an identity wastes none.
+    """
 
     kind: Literal["n-pair"]
     norm_weight: float = Field(0.02, ge=0, le=10, description="of the embeddings' mean norm")
