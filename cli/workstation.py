@@ -45,6 +45,10 @@ def train(
         int | None,
         typer.Option(min=1, max=256, help="Threads that decode and augment; half the cores."),
     ] = None,
+    devices: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Processes on this machine; torchrun sets its own."),
+    ] = 1,
     preview: Annotated[
         Path | None, typer.Option(help="Write a PNG of augmented pictures, and train nothing.")
     ] = None,
@@ -74,7 +78,11 @@ def train(
         resume=resume,
         threads=threads,
         workers=workers,
+        devices=devices,
     )
+    if not trainer.leads:  # another process of the same run writes, and talks to the user
+        trainer.run()
+        return
     if not json:
         note(trainer.summary())
     with progress_bar("training", loaded.total_steps) as bar:
