@@ -55,6 +55,9 @@ def prepare(
         float,
         typer.Option(min=0, max=0.9, help="Share of unlabelled pictures for a part of its own."),
     ] = 0.0,
+    near_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Cosine from which on a picture repeats another.")
+    ] = 0.95,
     shard_mb: Annotated[float, typer.Option(min=1, help="Size of a shard, in millions.")] = 64.0,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes; as many as cores.")
@@ -87,7 +90,7 @@ def prepare(
         unlabelled=unlabelled,
         aligned=aligned,
         min_face_px=min_face_px,
-        rules=Rules(min_quality, drop_suspects, keep_singletons, hold_out),
+        rules=Rules(min_quality, drop_suspects, keep_singletons, hold_out, near_score),
         bundle=bundle,
         runtime=runtime,
         precision=precision,

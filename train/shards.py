@@ -124,16 +124,17 @@ def _add(shard: Path, sample: Sample, suffix: str, content: IO[bytes], size: int
             raise PicturesError(f"{where}: a second picture under one key; {_AGAIN}")
         sample.picture = _read(where, content, size, MAX_FILE_BYTES)
     elif suffix == "json":
+        text = _read(where, content, size, MAX_NOTE_BYTES)
         try:
-            note = json.loads(_read(where, content, size, MAX_NOTE_BYTES))
+            note = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise PicturesError(f"{where}: not valid JSON; {_AGAIN}") from error
         if not isinstance(note, dict):
             raise PicturesError(f"{where}: expected a JSON object; {_AGAIN}")
         sample.note |= note
     elif suffix == "cls":
-        text = _read(where, content, size, MAX_NOTE_BYTES).decode("utf-8", "replace").strip()
-        sample.note.setdefault("identity", text)
+        number = _read(where, content, size, MAX_NOTE_BYTES).decode("utf-8", "replace").strip()
+        sample.note.setdefault("identity", number)
     elif suffix.endswith(".npy"):
         sample.teachers[suffix.removesuffix(".npy")] = _embedding(where, content, size)
 

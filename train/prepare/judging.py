@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from limen.train.pictures import CHOOSE, FIT, REPORT, part_by_hash
 from limen.train.prepare.duplicates import (
+    NEAR_SCORE,
     Pair,
     Samples,
     exact_groups,
@@ -49,13 +50,15 @@ class Rules:
 
     min_quality: 0 to 1; drop_suspects: leave suspected labels and near-duplicates across identities
     out, in place of only reporting them; keep_singletons: keep identities with one picture left;
-    hold_out: the share of the pictures of nobody known that goes to a part of its own.
+    hold_out: the share of the pictures of nobody known that goes to a part of its own; near_score:
+    see `near_duplicates`.
     """
 
     min_quality: float = 0.0
     drop_suspects: bool = False
     keep_singletons: bool = False
     hold_out: float = 0.0
+    near_score: float = NEAR_SCORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def judge(
     dropped = _unfit_or_repeated(samples, rules)
     rows = _without(np.arange(len(samples)), dropped)
     labels = look_at_labels(samples, rows, len(names), limits)
-    elsewhere = near_duplicates_elsewhere(samples, rows, labels.nearest)
+    elsewhere = near_duplicates_elsewhere(samples, rows, labels.nearest, rules.near_score)
     if rules.drop_suspects:
         verdicts = _weaker_of(elsewhere, rows, labels)
         verdicts |= {s.row: Verdict(Rule.LABEL, -1, s.own) for s in labels.suspects}
@@ -163,7 +166,7 @@ def _unfit_or_repeated(samples: Samples, rules: Rules) -> dict[int, Verdict]:
     repeated = _same_bytes(samples, rows)
     dropped |= repeated
     groups = rows_by_identity(samples.identity, _without(rows, repeated))
-    pairs = (pair for group in groups for pair in near_duplicates(samples, group))
+    pairs = (pair for group in groups for pair in near_duplicates(samples, group, rules.near_score))
     return dropped | {p.row: Verdict(Rule.NEAR, p.other, p.score) for p in pairs}
 
 
