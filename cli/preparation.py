@@ -58,6 +58,10 @@ def prepare(
     near_score: Annotated[
         float, typer.Option(min=0, max=1, help="Cosine from which on a picture repeats another.")
     ] = 0.95,
+    cohort: Annotated[
+        float,
+        typer.Option(min=0, max=0.5, help="Share of fit's identities to be a bundle's strangers."),
+    ] = 0.0,
     shard_mb: Annotated[float, typer.Option(min=1, help="Size of a shard, in millions.")] = 64.0,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes; as many as cores.")
@@ -90,7 +94,14 @@ def prepare(
         unlabelled=unlabelled,
         aligned=aligned,
         min_face_px=min_face_px,
-        rules=Rules(min_quality, drop_suspects, keep_singletons, hold_out, near_score),
+        rules=Rules(
+            min_quality=min_quality,
+            drop_suspects=drop_suspects,
+            keep_singletons=keep_singletons,
+            hold_out=hold_out,
+            near_score=near_score,
+            cohort=cohort,
+        ),
         bundle=bundle,
         runtime=runtime,
         precision=precision,

@@ -15,7 +15,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from limen.train.pictures import CHOOSE, FIT, REPORT, part_by_hash
+from limen.train.pictures import CHOOSE, COHORT, FIT, REPORT, part_by_hash
 from limen.train.prepare.duplicates import (
     NEAR_SCORE,
     Pair,
@@ -51,7 +51,8 @@ class Rules:
     min_quality: 0 to 1; drop_suspects: leave suspected labels and near-duplicates across identities
     out, in place of only reporting them; keep_singletons: keep identities with one picture left;
     hold_out: the share of the pictures of nobody known that goes to a part of its own; near_score:
-    see `near_duplicates`.
+    see `near_duplicates`; cohort: the share of the identities of `fit` that go to `cohort` instead,
+    the strangers whose embeddings a bundle will carry.
     """
 
     min_quality: float = 0.0
@@ -59,6 +60,7 @@ class Rules:
     keep_singletons: bool = False
     hold_out: float = 0.0
     near_score: float = NEAR_SCORE
+    cohort: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def judge(
         dropped |= alone
         rows = _without(rows, alone)
 
-    part_of = _parts(samples.identity, own_part, rows, names, labels.same_person)
+    part_of = _parts(samples.identity, own_part, rows, names, labels.same_person, rules.cohort)
     return Judgement(
         kept=rows,
         part=[part_of[number] for number in samples.identity[rows].tolist()],
@@ -143,14 +145,14 @@ def judge_unlabelled(samples: Samples, names: Sequence[str], rules: Rules) -> Ju
     """
     dropped = _unfit_or_repeated(samples, rules)
     kept = _without(np.arange(len(samples)), dropped)
-    part = [HELD_OUT if _position(names[row]) < rules.hold_out else UNLABELLED for row in kept]
+    files = (names[row].rpartition("/")[2] for row in kept)
+    part = [HELD_OUT if _share(file) < rules.hold_out else UNLABELLED for file in files]
     return Judgement(kept, part, dropped)
 
 
-def _position(name: str) -> float:
-    """A place from 0 to 1 that depends on a file's name alone."""
-    digest = hashlib.sha256(name.rpartition("/")[2].encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+def _share(text: str) -> float:
+    """A number from 0 to 1, evenly spread, that depends on `text` alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
 def _without(rows: NDArray[np.int64], verdicts: Collection[int]) -> NDArray[np.int64]:
@@ -240,6 +242,7 @@ def _parts(
     rows: NDArray[np.int64],
     names: Sequence[str],
     same_person: Sequence[SamePerson],
+    cohort: float,
 ) -> dict[int, str]:
     """The part of each identity that is left: its data set's own, else by a hash of its name.
 
@@ -261,5 +264,7 @@ def _parts(
     for group in rows_by_identity(identity, rows):
         number = int(identity[group[0]])
         own = int(own_part[group].max())
-        part_of[number] = PARTS[own] if own >= 0 else part_by_hash(names[lead(number)])
+        name = names[lead(number)]
+        part = PARTS[own] if own >= 0 else part_by_hash(name)
+        part_of[number] = COHORT if part == FIT and _share(f"cohort {name}") < cohort else part
     return part_of

@@ -125,6 +125,10 @@ def _check_asked(options: Options, source: Source, labelled: bool) -> None:
             "('choose' and 'report' are held out of 'fit')"
         )
     if not labelled:
+        if options.rules.cohort:
+            raise PrepareError(
+                "--cohort is for identities; pictures of nobody known are no strangers"
+            )
         return
     first = next(iter(source.pictures(0, 1))).identity
     step = 4096

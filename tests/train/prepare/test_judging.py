@@ -166,6 +166,18 @@ def test_an_identity_that_a_partition_splits_stays_where_most_of_it_is() -> None
     assert result.part == ["fit"] * 4 + ["report"] * 3, "of equal halves the measured one stays"
 
 
+def test_a_cohort_is_taken_from_fit_alone_and_by_name() -> None:
+    samples = data_set(200, 2)
+    plain, with_cohort = judged(samples), judged(samples, Rules(cohort=0.25))
+    moved = {(a, b) for a, b in zip(plain.part, with_cohort.part, strict=True) if a != b}
+    assert moved == {("fit", "cohort")}
+    share = with_cohort.part.count("cohort") / plain.part.count("fit")
+    assert 0.15 < share < 0.35
+    part_of = {}
+    for number, part in zip(samples.identity, with_cohort.part, strict=True):
+        assert part_of.setdefault(number, part) == part
+
+
 def test_low_quality_and_singletons_go_where_they_are_asked_to() -> None:
     samples = data_set(3, 3)
     samples.quality[:] = 0.9
