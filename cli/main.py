@@ -20,6 +20,7 @@ from limen.cli import (
     gallery,
     matching,
     pictures,
+    preparation,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -58,7 +59,17 @@ def options(
     )
 
 
-for part in (demo, gallery, calibration, matching, door, pictures, bundle, workstation):
+for part in (
+    demo,
+    gallery,
+    calibration,
+    matching,
+    door,
+    pictures,
+    bundle,
+    preparation,
+    workstation,
+):
     part.register(app)
 
 
