@@ -25,7 +25,8 @@ from limen.train.finder.network import FinderNetwork, flatten
 from limen.train.finder.recipe import FinderRecipe
 from limen.train.finder.scenes import Source, compose
 from limen.train.finder.targets import FinderLoss, Targets, assign, grid
-from limen.train.trainer import Progress, averaging
+from limen.train.schedule import averaging
+from limen.train.trainer import Progress
 from limen.train.validation import to_input
 
 LAST, BEST, LOG = "finder-last.pt", "finder-best.pt", "finder-log.jsonl"
@@ -33,6 +34,7 @@ SELECTION = "score"
 SCHEMA_VERSION = 1
 AHEAD = 6
 VALIDATION_SCENES = 400
+VALIDATION_PX = (256, 320)
 
 
 class FinderCheckpointError(LimenError, ValueError):
@@ -72,19 +74,19 @@ class FinderTrainer:
         self.step, self.best = 0, -math.inf
         self.validation: dict[str, float] = {}
         self._workers = workers
-        self._centres, self._strides = grid(recipe.height_px, recipe.width_px)
+        self._grids = {side: grid(side, side) for side in set(recipe.scenes_px)}
         self._loss = FinderLoss(recipe.box_weight, recipe.landmark_weight)
 
     def run(self, report: Callable[[Progress], None] = lambda _: None) -> dict[str, float]:
         """Train to the recipe's end and return the last validation."""
         recipe = self.recipe
-        centres, strides = torch.from_numpy(self._centres), torch.from_numpy(self._strides)
         started, seen = time.monotonic(), 0
         for batch in self._batches(range(self.step, recipe.steps)):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._learning_rate(self.step)
             self.network.train()
             outputs = flatten(self.network(to_input(batch.images)))
+            centres, strides = (torch.from_numpy(a) for a in self._grids[batch.images.shape[1]])
             parts = self._loss(*outputs, _stack(batch.targets), centres, strides)
             total = torch.stack(list(parts.values())).sum()
             if not torch.isfinite(total):
@@ -108,7 +110,7 @@ class FinderTrainer:
             if last or self.step % 20 == 0:
                 self._log({name: float(value.detach()) for name, value in parts.items()}, rate)
             loss = float(total.detach())
-            report(Progress(self.step, recipe.steps, "finder", loss, rate, self.validation))
+            report(Progress(self.step, recipe.steps, "finder", loss, rate, "", self.validation))
         return self.validation
 
     def _learning_rate(self, step: int) -> float:
@@ -124,9 +126,11 @@ class FinderTrainer:
 
         def make(step: int) -> FinderBatch:
             rng = np.random.default_rng([self.recipe.seed, step])
-            scenes = [compose(self.fit, self.recipe.scenes, rng) for _ in range(self.recipe.batch)]
+            side = self.recipe.scenes_px[step % len(self.recipe.scenes_px)]
+            settings = self.recipe.scenes(side, side)
+            scenes = [compose(self.fit, settings, rng) for _ in range(self.recipe.batch)]
             targets = [
-                assign(s.boxes_xyxy, s.landmarks_xy, s.ignored_xyxy, self._centres, self._strides)
+                assign(s.boxes_xyxy, s.landmarks_xy, s.ignored_xyxy, *self._grids[side])
                 for s in scenes
             ]
             return FinderBatch(np.stack([s.image for s in scenes]), targets)
@@ -147,7 +151,9 @@ class FinderTrainer:
     def _validate(self, held_out: Source) -> None:
         network = self.averaged.module
         assert isinstance(network, FinderNetwork)
-        self.validation = evaluate_scenes(network, held_out, self.recipe.scenes, VALIDATION_SCENES)
+        self.validation = evaluate_scenes(
+            network, held_out, self.recipe.scenes(*VALIDATION_PX), VALIDATION_SCENES
+        )
         if self.validation[SELECTION] >= self.best:
             self.best = self.validation[SELECTION]
             self.save(self.out / BEST, with_optimizer=False)
