@@ -23,7 +23,12 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe's name.")],
-    data: Annotated[Path, typer.Option(help="Folder of pictures by identity, or crop archives.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of pictures by identity, or crop archives; labels for a finder."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path(
         "runs/last"
     ),
@@ -36,6 +41,10 @@ def train(
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option(help="Archives of nobody known, with teachers.npz; may be repeated."),
+    ] = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(help="For a finder: names of pictures never to be used, one a line."),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from --out's last checkpoint.")] = False,
     threads: Annotated[
@@ -50,9 +59,20 @@ def train(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train an embedder as the recipe says: from labels, from a teacher, or both in turn."""
-    from limen.train.recipe import load_recipe
+    """Train an embedder or a face finder, as the recipe says."""
+    from limen.train.recipe import is_finder_recipe, load_recipe
 
+    if is_finder_recipe(recipe):
+        from limen.cli.finder import train_finder
+        from limen.errors import ConfigError
+
+        if slim_from or init_from or unlabelled or preview:
+            raise ConfigError(
+                "--slim-from, --init-from, --unlabelled and --preview are for embedders; this is "
+                "a finder's recipe: leave them out"
+            )
+        train_finder(recipe, data, out, leave_out, resume, threads, workers, json)
+        return
     if preview is not None:
         _preview(load_recipe(recipe), data, preview)
         return

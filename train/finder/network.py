@@ -99,11 +99,10 @@ class FinderNetwork(nn.Module):
         return tuple(maps)
 
 
-def flatten(maps: Maps) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores (N, M), boxes (N, M, 4) and landmarks (N, M, 10) of all M cells, stride by stride."""
+def answers(maps: Maps) -> Tensor:
+    """What all M cells say, as `limen.anchors` lists them: (N, M, 15)."""
     levels = len(STRIDES_PX)
     kinds = [maps[:levels], maps[levels : 2 * levels], maps[2 * levels :]]
-    scores, boxes, landmarks = (
-        torch.cat([m.permute(0, 2, 3, 1).flatten(1, 2) for m in kind], 1) for kind in kinds
+    return torch.cat(
+        [torch.cat([m.permute(0, 2, 3, 1).flatten(1, 2) for m in kind], 1) for kind in kinds], 2
     )
-    return scores.squeeze(-1), boxes, landmarks

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import tomllib
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from limen.anchors import STRIDES_PX
+from limen.errors import ConfigError
+from limen.settings import explain_validation_error
+from limen.train.recipe import read_recipe
 from limen.train.finder.scenes import SceneSettings
 
 
@@ -51,3 +57,25 @@ class FinderRecipe(BaseModel):
     def scenes(self, height_px: int, width_px: int) -> SceneSettings:
         """How scenes of a size are composed."""
         return SceneSettings(height_px, width_px, self.mosaic, self.background, self.turned)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then a half cosine down to the final rate."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        low = min(self.final_learning_rate, self.learning_rate)
+        return low + (self.learning_rate - low) * (1 + math.cos(math.pi * done)) / 2
+
+
+def load_finder_recipe(path: str | Path) -> FinderRecipe:
+    """Read a finder's recipe from a file, or the shipped one by its name.
+
+    ConfigError with the key that is wrong.
+    """
+    text, name = read_recipe(path)
+    try:
+        return FinderRecipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {explain_validation_error(error, FinderRecipe)}") from error
