@@ -181,6 +181,13 @@ def export(
         Path, typer.Option(help="The training folder: quantisation, parity and cohort need it.")
     ],
     name: Annotated[str | None, typer.Option(help="The bundle's name; the file's.")] = None,
+    finder: Annotated[
+        Path | None,
+        typer.Option(help="A finder's checkpoint to seal in; OpenCV's cascades without."),
+    ] = None,
+    finder_data: Annotated[
+        Path | None, typer.Option(help="The finder's labels: quantisation and parity need them.")
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="Of the weights.")
     ] = "LicenseRef-non-commercial-research",
@@ -196,6 +203,10 @@ def export(
     with needs_extra("export", "torch", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
         from limen.export.exporter import DEFAULT_TERMS, export_bundle
 
+    if (finder is None) != (finder_data is None):
+        from limen.errors import ConfigError
+
+        raise ConfigError("--finder and --finder-data go together: name both, or neither")
     manifest = export_bundle(
         checkpoint,
         data,
@@ -204,6 +215,7 @@ def export(
         licence=licence,
         terms=terms or DEFAULT_TERMS,
         pictures=pictures,
+        finder=(finder, finder_data) if finder and finder_data else None,
         report=note,
     )
     if json:

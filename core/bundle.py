@@ -65,11 +65,16 @@ class Bundle:
         self._name = name
 
     def detector(
-        self, yunet: Path | None = None, runtime: str | None = None, threads: int = 1
+        self,
+        yunet: Path | None = None,
+        runtime: str | None = None,
+        threads: int = 1,
+        precision: str | None = None,
     ) -> Detector:
         """The bundle's face finder, or the YuNet file that the user names.
 
-        runtime: as for `embedder`. RuntimeUnavailableError where none of the installed ones has a
+        runtime: as for `embedder`; precision: the finder's own default where none is named, since
+        it is another graph than the embedder's. RuntimeUnavailableError where none of the installed ones has a
         graph of the finder's.
         """
         if yunet is not None:
@@ -81,7 +86,7 @@ class Bundle:
             from limen.haar import HaarDetector
 
             return HaarDetector()
-        graph = self._choose(finder.graphs, runtime, finder.default_precision, "finder")
+        graph = self._choose(finder.graphs, runtime, precision or finder.default_precision, "finder")
         return FinderDetector(
             session=open_session(graph.runtime, self._parts[graph.path], threads),
             spec=FinderInput(

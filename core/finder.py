@@ -7,6 +7,7 @@ of its pixels or more in the first look; so the nearest faces are looked at agai
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import cv2
@@ -79,6 +80,12 @@ class FinderDetector:
     @property
     def detector_id(self) -> str:
         return self._detector_id
+
+    def looking_closer(self, closer_looks: int) -> FinderDetector:
+        """The same finder with so many second looks; what shapes the landmarks changes with it."""
+        other = copy.copy(self)
+        other._closer_looks = closer_looks
+        return other
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
         """All faces, largest first. BundleError where the graph gives no answers for its cells."""

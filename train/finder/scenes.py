@@ -127,7 +127,7 @@ def _single(
         np.float64,
     )
     matrix[:, 2] += np.asarray(target) - centre
-    return _place(index, size, matrix, rng, source)
+    return place(index, size, matrix, rng, source)
 
 
 def _mosaic(source: Source, settings: SceneSettings, rng: np.random.Generator) -> Scene:
@@ -159,13 +159,14 @@ def _mosaic(source: Source, settings: SceneSettings, rng: np.random.Generator) -
     )
 
 
-def _place(
+def place(
     index: int,
     size: tuple[int, int],
     matrix: NDArray[np.float64],
     rng: np.random.Generator,
     source: Source,
 ) -> Scene:
+    """Picture `index` of `source`, moved by the (2, 3) `matrix` into a scene of (height, width)."""
     height, width = size
     labels, (own_height, own_width) = source.labels(index)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
