@@ -17,6 +17,7 @@ from limen.cli import (
     calibration,
     demo,
     door,
+    finder,
     gallery,
     matching,
     pictures,
@@ -69,6 +70,7 @@ for part in (
     bundle,
     preparation,
     workstation,
+    finder,
 ):
     part.register(app)
 

@@ -23,7 +23,12 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe's name.")],
-    data: Annotated[Path, typer.Option(help="Folder of pictures by identity, or crop archives.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of pictures by identity, or crop archives; labels for a finder."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path(
         "runs/last"
     ),
@@ -36,6 +41,10 @@ def train(
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option(help="Archives of nobody known, with teachers.npz; may be repeated."),
+    ] = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(help="For a finder: names of pictures never to be used, one a line."),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from --out's last checkpoint.")] = False,
     threads: Annotated[
@@ -54,9 +63,20 @@ def train(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train an embedder as the recipe says: from labels, from a teacher, or both in turn."""
-    from limen.train.recipe import load_recipe
+    """Train an embedder or a face finder, as the recipe says."""
+    from limen.train.recipe import is_finder_recipe, load_recipe
 
+    if is_finder_recipe(recipe):
+        from limen.cli.finder import train_finder
+        from limen.errors import ConfigError
+
+        if slim_from or init_from or unlabelled or preview:
+            raise ConfigError(
+                "--slim-from, --init-from, --unlabelled and --preview are for embedders; this is "
+                "a finder's recipe: leave them out"
+            )
+        train_finder(recipe, data, out, leave_out, resume, threads, workers, json)
+        return
     if preview is not None:
         _preview(load_recipe(recipe), data, preview)
         return
@@ -169,6 +189,13 @@ def export(
         Path, typer.Option(help="The training folder: quantisation, parity and cohort need it.")
     ],
     name: Annotated[str | None, typer.Option(help="The bundle's name; the file's.")] = None,
+    finder: Annotated[
+        Path | None,
+        typer.Option(help="A finder's checkpoint to seal in; OpenCV's cascades without."),
+    ] = None,
+    finder_data: Annotated[
+        Path | None, typer.Option(help="The finder's labels: quantisation and parity need them.")
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="Of the weights.")
     ] = "LicenseRef-non-commercial-research",
@@ -184,6 +211,10 @@ def export(
     with needs_extra("export", "torch", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
         from limen.export.exporter import DEFAULT_TERMS, export_bundle
 
+    if (finder is None) != (finder_data is None):
+        from limen.errors import ConfigError
+
+        raise ConfigError("--finder and --finder-data go together: name both, or neither")
     manifest = export_bundle(
         checkpoint,
         data,
@@ -192,6 +223,7 @@ def export(
         licence=licence,
         terms=terms or DEFAULT_TERMS,
         pictures=pictures,
+        finder=(finder, finder_data) if finder and finder_data else None,
         report=note,
     )
     if json:

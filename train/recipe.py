@@ -34,6 +34,8 @@ __all__ = [
     "shipped_recipes",
 ]
 
+FINDER = "finder"  # the kind of recipe that limen.train.finder.recipe reads
+
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -124,10 +126,15 @@ class Recipe(BaseModel):
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe from a file, or one of the shipped ones by its bare name ('door').
+    """Read an embedder's recipe from a file, or one of the shipped ones by its bare name ('door').
 
     ConfigError with the key that is wrong.
     """
+    return parse_recipe(*read_recipe(path))
+
+
+def read_recipe(path: str | Path) -> tuple[str, str]:
+    """The TOML of a recipe of any kind, and what to call it. ConfigError where there is none."""
     file = Path(path)
     if not file.exists() and file.suffix == "" and file.name == str(path):
         shipped = resources.files("limen.train.recipes") / f"{path}.toml"
@@ -135,12 +142,23 @@ def load_recipe(path: str | Path) -> Recipe:
             raise ConfigError(
                 f"no recipe '{path}': name a TOML file or one of {', '.join(shipped_recipes())}"
             )
-        return parse_recipe(shipped.read_text("utf-8"), str(path))
+        return shipped.read_text("utf-8"), str(path)
     try:
-        text = file.read_text("utf-8")
+        return file.read_text("utf-8"), str(file)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: the recipe cannot be read ({error})") from error
-    return parse_recipe(text, str(file))
+
+
+def is_finder_recipe(path: str | Path) -> bool:
+    """Whether a recipe is a face finder's (`kind = "finder"`), not an embedder's.
+
+    ConfigError where it cannot be read or is not TOML.
+    """
+    text, name = read_recipe(path)
+    try:
+        return tomllib.loads(text).get("kind") == FINDER
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from error
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
