@@ -17,8 +17,6 @@ from limen.errors import CalibrationError
 
 __all__ = ["DoorScores", "InsufficientEvidenceError", "calibrate", "door_scores"]
 
-BASELINE_QUANTILES = 51
-
 
 class InsufficientEvidenceError(CalibrationError):
     """The comparisons at hand cannot carry the claim that was asked for.
@@ -56,7 +54,6 @@ def calibrate(
     below_floor: bool = False,
     max_fpir: float | None = None,
     probe_frames: int = 1,
-    conditions: str = "any",
     lookalikes_accepted: bool = False,
     notes: Sequence[str] = (),
 ) -> OperatingPoint:
@@ -94,11 +91,9 @@ def calibrate(
         enrolled_subjects=enrolled_subjects,
         cohort_subjects=cohort_subjects,
         probe_frames=probe_frames,
-        conditions=conditions,
         below_floor=undercut and below_floor,
         lookalikes_accepted=lookalikes_accepted,
         notes=tuple(notes),
-        non_mated_quantiles=_quantiles(scores.best),
         calibrated_at=calibrated_at,
         **evidence_at(scores, threshold, confidence),
     )
@@ -200,13 +195,6 @@ def _check_rate(rate: float, name: str) -> None:
             if rate == 0
             else f"{name}: expected more than 0 and less than 1, such as 1e-3, found {rate}"
         )
-
-
-def _quantiles(best: NDArray[np.float32]) -> tuple[float, ...]:
-    if len(best) == 0:
-        return ()
-    levels = np.linspace(0, 1, BASELINE_QUANTILES)
-    return tuple(round(float(value), 5) for value in np.quantile(best, levels))
 
 
 def rounded_up(value: float) -> float:

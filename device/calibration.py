@@ -26,7 +26,7 @@ class Wish:
     max_fmr, max_fpir: rates that a stranger's comparison, and a stranger held against the whole
     gallery, must keep to; probe_frames: frames of a track that the door fuses into one probe;
     below_floor: the bundle's lowest threshold may be undercut; accept_lookalikes: two subjects as
-    alike as one person are two people; conditions: a word for light or camera mode.
+    alike as one person are two people.
     """
 
     max_fmr: float = 1e-3
@@ -35,7 +35,6 @@ class Wish:
     probe_frames: int = 1
     below_floor: bool = False
     accept_lookalikes: bool = False
-    conditions: str = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,6 @@ def find_operating_point(
         threshold_floor=bundle.manifest.threshold_floor,
         below_floor=wish.below_floor,
         probe_frames=wish.probe_frames,
-        conditions=wish.conditions,
         lookalikes_accepted=wish.accept_lookalikes,
         notes=_notes(references, cohort, scores, probes),
     )
@@ -172,7 +170,6 @@ def same_wish(point: OperatingPoint) -> Wish:
         probe_frames=point.probe_frames,
         below_floor=point.below_floor,
         accept_lookalikes=point.lookalikes_accepted,
-        conditions=point.conditions,
     )
 
 

@@ -1,17 +1,8 @@
-"""People differ: normalisation, metrics, the menagerie, transactions, drift."""
+"""People differ: normalisation, metrics, the menagerie, transactions."""
 
 import numpy as np
 import pytest
 
-from limen.calibration.drift import (
-    FIRST_LOOK,
-    Refusals,
-    Values,
-    allowed_alarm,
-    detect_drift,
-    look_number,
-    population_stability_index,
-)
 from limen.calibration.menagerie import advice, menagerie, pair_advice
 from limen.calibration.metric import kissme, metric_evidence, within_class_whitening
 from limen.calibration.normalisation import KINDS, compare_normalisations, normaliser
@@ -164,52 +155,3 @@ def test_far_lies_between_frames_that_agree_and_frames_that_do_not() -> None:
     assert far_bracket(scores, np.arange(5000), 0.8, Votes(3, 5)) is None
     half = far_bracket(scores, stranger, 0.8, Votes(3, 5), failures_to_acquire=0.5)
     assert half.alike == pytest.approx(found.alike / 2)
-
-
-def test_the_stability_index_is_its_sum() -> None:
-    expected, found = np.arange(100.0), np.arange(50.0, 150.0)
-    edges = np.quantile(expected, np.linspace(0, 1, 11)[1:-1])
-    total = 0.0
-    for low, high in zip([-np.inf, *edges], [*edges, np.inf], strict=True):
-        p = (((expected >= low) & (expected < high)).sum() + 0.5) / 105
-        q = (((found >= low) & (found < high)).sum() + 0.5) / 105
-        total += (q - p) * np.log(q / p)
-    assert population_stability_index(expected, found) == pytest.approx(total)
-    assert population_stability_index(expected, expected) == 0
-
-
-def test_looks_come_at_doublings_and_spend_no_more_than_the_rate() -> None:
-    assert [look_number(n) for n in (0, 29, 30, 59, 60, 240)] == [None, None, 1, 1, 2, 4]
-    assert sum(allowed_alarm(k, 0.01, 3) * 3 for k in range(1, 10_000)) < 0.01
-
-
-def test_false_alarms_stay_below_their_rate_however_often_one_looks() -> None:
-    rng = np.random.default_rng(7)
-    alarms = 0
-    for _ in range(100):
-        before, since = rng.normal(size=200), rng.normal(size=500)
-        for visits in range(20, 500, 20):
-            report = detect_drift([Values("score", before, since[:visits])], None, visits, 0.05)
-            if report.recalibrate:
-                alarms += 1
-                break
-    assert alarms <= 8
-
-
-def test_drift_is_found_and_says_why() -> None:
-    rng = np.random.default_rng(8)
-    report = detect_drift(
-        [
-            Values("light", rng.normal(120, 20, 200), rng.normal(60, 20, 120)),
-            Values("quality", rng.random(200), rng.random(120)),
-        ],
-        Refusals(before=(5, 100), since=(60, 120)),
-        120,
-    )
-    assert report.recalibrate
-    assert [f.name for f in report.features if f.drifted] == ["light", "refusals"]
-    assert "lower than at calibration" in report.reasons()[0]
-    few = detect_drift([Values("light", np.zeros(50), np.ones(10))], None, FIRST_LOOK - 1)
-    assert not few.recalibrate
-    with pytest.raises(CalibrationError):
-        detect_drift([], None, 100, false_alarm_rate=0)
