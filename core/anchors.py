@@ -72,7 +72,7 @@ def decode(
     boxes = np.concatenate([middle - half, middle + half], 1)
     landmarks = centre[:, None] + rows[:, 5:].reshape(-1, 5, 2) * stride[..., None]
     faces = []
-    for best in non_maximum_suppression(boxes, confidence, max_overlap):
+    for best in non_maximum_suppression(boxes.astype(np.float32), confidence, max_overlap):
         votes = confidence * (overlaps(boxes[best], boxes) >= VOTING_OVERLAP)
         votes /= votes.sum()
         faces.append(

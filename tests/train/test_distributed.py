@@ -125,8 +125,10 @@ def test_a_lost_process_ends_the_run_and_one_alone_goes_on_from_its_checkpoint(
     recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
     recipe.write_text(RECIPE)
     process = subprocess.Popen(
-        [sys.executable, "-m", "limen.cli.main", "train", str(recipe), "--devices", "2"]
-        + ["--data", str(folder), "--out", str(out), "--threads", "1"],
+        [
+            *(sys.executable, "-m", "limen.cli.main", "train", str(recipe), "--devices", "2"),
+            *("--data", str(folder), "--out", str(out), "--threads", "1"),
+        ],
         stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 300
