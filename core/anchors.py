@@ -66,13 +66,13 @@ def decode(
     if not len(chosen):
         return []
     rows, centre, stride = answers[chosen], centres[chosen], strides[chosen, None]
-    confidence = 1 / (1 + np.exp(-rows[:, 0]))
+    confidence = np.asarray(1 / (1 + np.exp(-rows[:, 0])), np.float32)
     middle = centre + rows[:, 1:3] * stride
     half = np.exp(np.minimum(rows[:, 3:5], LARGEST_LOG_SIZE)) * stride / 2
     boxes = np.concatenate([middle - half, middle + half], 1)
     landmarks = centre[:, None] + rows[:, 5:].reshape(-1, 5, 2) * stride[..., None]
     faces = []
-    for best in non_maximum_suppression(boxes.astype(np.float32), confidence, max_overlap):
+    for best in non_maximum_suppression(boxes, confidence, max_overlap):
         votes = confidence * (overlaps(boxes[best], boxes) >= VOTING_OVERLAP)
         votes /= votes.sum()
         faces.append(
