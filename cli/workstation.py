@@ -25,9 +25,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe's name.")],
     data: Annotated[
         Path,
-        typer.Option(
-            help="Folder of pictures by identity, or crop archives; labels for a finder."
-        ),
+        typer.Option(help="Folder of pictures by identity, or crop archives; labels for a finder."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path(
         "runs/last"
