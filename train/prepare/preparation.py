@@ -21,7 +21,7 @@ from limen.train.prepare.plan import PLAN, Options, claimed, finished, make_plan
 from limen.train.prepare.production import make_chunks
 from limen.train.prepare.report import DROPPED, REPORT, Findings, report_of, write_dropped
 from limen.train.prepare.shard_writer import write_shards
-from limen.train.prepare.sheet import write_sheet
+from limen.train.prepare.sheet import SHEET_SUFFIXES, write_sheet
 from limen.train.prepare.sources import PrepareError, Source, open_source
 from limen.train.prepare.suspects import Limits, limits_from_strangers
 from limen.train.prepare.teacher import NAME as TEACHER
@@ -40,6 +40,8 @@ def prepare(
     whatever cause, leaves no shard half-written and goes on with `resume`; the shards are those
     of an unbroken run to the byte. PrepareError with what is in the way.
     """
+    if sheet is not None and sheet.suffix.lower() not in SHEET_SUFFIXES:
+        raise PrepareError(f"--sheet writes an HTML file, found '{sheet.name}': name it FILE.html")
     with claimed(options) as work:
         try:
             return _prepare(options, work, progress, sheet)
@@ -69,13 +71,15 @@ def _prepare(
     )
     maker = CropMaker(settings, source.reader)  # what is wrong with a model shows here
     plan = make_plan(options, source, maker, aligned=settings.aligned)
-    if finished(options.out, plan) is not None and sheet is None:
+    done = finished(options.out, plan) is not None
+    if done and sheet is None:
         _clear(work, options)
         return _read_report(options.out)
     if (options.out / INDEX).exists() and not (work / PLAN).exists():
         raise PrepareError(
-            f"{options.out} holds shards that were made otherwise, and their work is not there any "
-            "more: name another --out (--keep-work keeps it, so that other rules can be tried)"
+            f"{options.out} holds {'these shards' if done else 'shards that were made otherwise'}, and "
+            "their work is not there any more: name another --out (--keep-work keeps it, for other "
+            "rules and for a sheet)"
         )
     settle(work, plan)
     (options.out / INDEX).unlink(missing_ok=True)

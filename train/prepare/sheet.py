@@ -21,8 +21,8 @@ from limen.train.prepare.chunks import load_chunk
 from limen.train.prepare.crops import encode_webp
 from limen.train.prepare.production import chunk_path
 from limen.train.prepare.report import Findings
-from limen.train.prepare.sources import PrepareError
 
+SHEET_SUFFIXES = frozenset({".html", ".htm"})
 MAX_EACH = 60  # pictures of one reason
 MAX_PAIRS = 60
 THUMBNAIL_PX = 112
@@ -41,8 +41,6 @@ def write_sheet(path: Path, findings: Findings, work: Path, chunk_size: int) -> 
 
     At most 60 pictures or pairs of a kind, spread evenly over all there are.
     """
-    if path.suffix.lower() not in {".html", ".htm"}:
-        raise PrepareError(f"--sheet writes an HTML file, found '{path.name}': name it FILE.html")
     thumbnails = _Thumbnails(findings, work, chunk_size)
     sections = [
         *_dropped(findings, thumbnails),

@@ -107,9 +107,14 @@ def read_inside(folder: Path, relative: str) -> bytes:
     """The bytes of `folder`/`relative`. PictureError for what is no file of bounded size in there."""
     path = folder / relative
     try:
+        # Listing has looked; a link may have taken the file's place since.
+        if not path.resolve(strict=True).is_relative_to(folder):
+            raise PictureError("a link out of the folder")
         # A fifo must not block: whoever reads it looks at its kind first.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
+    except PictureError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
         raise PictureError(f"cannot be read ({type(error).__name__})") from error
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)

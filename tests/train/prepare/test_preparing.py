@@ -279,6 +279,8 @@ def test_what_cannot_be_prepared_is_said_and_leaves_no_trace(people, by_hash, tm
     with pytest.raises(PrepareError, match="--hold-out is for pictures of nobody known"):
         prepare(options(people, out, replace(by_hash, hold_out=0.1)))
     assert not out.exists()
+    with pytest.raises(PrepareError, match=r"name it FILE\.html"):
+        prepare(options(people, out, by_hash), sheet=tmp_path / "sheet.png")
     with pytest.raises(PrepareError, match="lies inside"):
         prepare(options(people, people / "shards", by_hash))
     assert not (people / "shards").exists()
@@ -297,6 +299,14 @@ def test_where_the_rules_leave_one_identity_no_shard_is_written(people, by_hash,
     with pytest.raises(PrepareError, match=r"1 identity is left of 5 pictures.*'unreadable'"):
         prepare(options(folder, out, by_hash))
     assert not list(out.glob("*.tar"))
+
+
+def test_preparing_needs_no_torch() -> None:
+    code = (
+        "import sys, limen.cli.preparation, limen.train.prepare.preparation\n"
+        "assert not {'torch', 'onnx', 'pytorch_metric_learning'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_one_run_at_a_time(people, by_hash, tmp_path) -> None:

@@ -59,15 +59,18 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path) -> None:
 
 
 def test_what_becomes_no_file_after_listing_is_an_error_of_that_picture(tmp_path) -> None:
-    folder = put(tmp_path / "faces", "ann/1.jpg", "ann/2.jpg", "ann/3.jpg")
+    folder = put(tmp_path / "faces", "ann/1.jpg", "ann/2.jpg", "ann/3.jpg", "ann/4.jpg")
+    put(tmp_path / "elsewhere", "secret.jpg")
     source = open_source(folder)
+    (folder / "ann" / "3.jpg").unlink()
+    (folder / "ann" / "3.jpg").symlink_to(tmp_path / "elsewhere" / "secret.jpg")
     (folder / "ann" / "1.jpg").unlink()
     (folder / "ann" / "2.jpg").unlink()
     os.mkfifo(folder / "ann" / "2.jpg")
-    for picture in all_of(source)[:2]:
+    for picture in all_of(source)[:3]:
         with pytest.raises(PictureError):  # a fifo must not block
             source.reader.read(picture)
-    assert source.reader.read(all_of(source)[2]) == JPEG
+    assert source.reader.read(all_of(source)[3]) == JPEG
 
 
 def test_names_of_all_kinds_stay_apart_and_printable(tmp_path) -> None:
