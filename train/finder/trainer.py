@@ -96,6 +96,12 @@ class FinderTrainer:
         self.optimizer.load_state_dict(saved.optimizer)
         self.step, self.validation, self.best = saved.step, saved.validation, saved.best
 
+    def start_from(self, saved: FinderCheckpoint) -> None:
+        """Take a checkpoint's averaged weights for the first ones."""
+        state = saved.network().state_dict()
+        self.network.load_state_dict(state)
+        self._averaged_network.load_state_dict(state)
+
     @property
     def _averaged_network(self) -> FinderNetwork:
         network = self.averaged.module
