@@ -185,9 +185,10 @@ def prune(
     for number, body in rows:
         fields = _opened_body(vault, number, body)
         longest = keep.get(fields["kind"])
-        if longest is not None and fields["kind"] != "pruned":
-            if now - datetime.fromisoformat(fields["at"]) > longest:
-                over.append(number)
+        if longest is None or fields["kind"] == "pruned":
+            continue
+        if now - datetime.fromisoformat(fields["at"]) > longest:
+            over.append(number)
     connection.executemany(
         "UPDATE audit SET body = NULL, personal = NULL WHERE number = ?", [(n,) for n in over]
     )

@@ -6,8 +6,8 @@ import sqlite3
 
 from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery.points import seal_point
-from limen.device.gallery.schema import SCHEMA_VERSION, statements
 from limen.device.gallery.records import insert_subject
+from limen.device.gallery.schema import SCHEMA_VERSION, statements
 from limen.device.gallery.templates import (
     decoded_rows,
     reference_context,

@@ -154,7 +154,7 @@ def add_references(
         raise GalleryError(
             f"a subject has at most {MAX_REFERENCES_A_SUBJECT} references: a few good ones do more"
         )
-    crops = new.crops or [None] * len(new.embeddings)
+    crops: Sequence[bytes | None] = new.crops or [None] * len(new.embeddings)
     for row, quality, crop in zip(new.embeddings, new.qualities, crops, strict=True):
         execute(
             "INSERT INTO reference (subject, sealed, sealed_crop) VALUES (?, ?, ?)",

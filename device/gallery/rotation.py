@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from limen.device.gallery.erasure import purge
+from limen.device.gallery.index_file import remove_index
 from limen.device.gallery.keys import (
     KeyFile,
     KeySource,
@@ -9,8 +11,6 @@ from limen.device.gallery.keys import (
     next_key,
     put_next_key_in_force,
 )
-from limen.device.gallery.index_file import remove_index
-from limen.device.gallery.erasure import purge
 from limen.device.gallery.records import stored_subjects
 from limen.device.gallery.sealing import Sealer, context
 from limen.device.gallery.store import Execute, Store

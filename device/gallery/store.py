@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from limen.device.gallery.audit import SubjectKey, append
-from limen.device.gallery.file import connect, pragma, plain_errors, transaction
+from limen.device.gallery.file import connect, plain_errors, pragma, transaction
 from limen.device.gallery.keys import (
     GalleryKeyError,
     KeyFile,
