@@ -13,7 +13,7 @@ from limen.cli.options import (
     PrecisionOption,
     RuntimeOption,
     YuNetOption,
-    gallery_path,
+    open_gallery,
     open_recognition,
 )
 from limen.cli.output import EXIT_NO, now_utc, percent, print_table, say, say_json
@@ -42,10 +42,9 @@ def calibrate(
     """Find the door's threshold, from its own gallery and the bundle's strangers."""
     from limen.calibration.calibrate import InsufficientEvidenceError
     from limen.device.calibration import calibrate_gallery
-    from limen.device.gallery import Gallery
 
     ready = open_recognition(bundle, runtime, precision, yunet)
-    with Gallery.open(gallery_path(gallery), model_id=ready.embedder.model_id) as opened:
+    with open_gallery(gallery, model_id=ready.embedder.model_id) as opened:
         try:
             point = calibrate_gallery(
                 opened,

@@ -18,6 +18,7 @@ from limen.cli.options import (
     RuntimeOption,
     YuNetOption,
     gallery_path,
+    open_gallery,
     open_recognition,
 )
 from limen.cli.output import note
@@ -57,7 +58,6 @@ def run(
     from limen.device.config import DoorConfig, load_config
     from limen.device.door import Door
     from limen.device.events import JsonLines
-    from limen.device.gallery import Gallery
     from limen.device.lock import SimulatedLock, open_lock
     from limen.device.runtime import load_recogniser, run_door
     from limen.device.sources import FrameClock, open_source
@@ -78,7 +78,9 @@ def run(
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     frames = FrameClock(open_source(settings.source))
-    with Gallery.open(settings.gallery, model_id=ready.embedder.model_id) as opened:
+    with open_gallery(
+        settings.gallery, model_id=ready.embedder.model_id, key=settings.key
+    ) as opened:
         recogniser = load_recogniser(opened, ready.embedder.model_id)
         # A simulated pulse lasts in the source's own time, so that a recording replays truly.
         lock = (

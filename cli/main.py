@@ -13,13 +13,17 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    audit,
     bundle,
     calibration,
     demo,
     door,
+    enrolment,
     gallery,
     matching,
+    moving,
     pictures,
+    subjects,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -58,7 +62,10 @@ def options(
     )
 
 
-for part in (demo, gallery, calibration, matching, door, pictures, bundle, workstation):
+for part in (
+    *(demo, enrolment, subjects, moving, calibration, matching, door),
+    *(gallery, audit, pictures, bundle, workstation),
+):
     part.register(app)
 
 

@@ -52,6 +52,9 @@ class DoorConfig(BaseModel):
         description="'camera', 'camera:N', a video, a folder of pictures, 'rtsp://…', 'http://…'",
     )
     gallery: Path = Field(default=Path("gallery.sqlite"), description="the gallery's file")
+    key: Path | None = Field(
+        default=None, description="the gallery's key file; the one beside the gallery where none"
+    )
     bundle: Path | None = Field(
         default=None, description="the bundle; the one that ships where none"
     )
@@ -134,6 +137,7 @@ def _resolved(config: DoorConfig, folder: Path) -> DoorConfig:
         update={
             "source": source,
             "gallery": folder / config.gallery.expanduser(),
+            "key": folder / config.key.expanduser() if config.key else None,
             "bundle": folder / config.bundle.expanduser() if config.bundle else None,
             "yunet": folder / config.yunet.expanduser() if config.yunet else None,
         }

@@ -44,9 +44,10 @@ class KdfCost:
     def from_json(cls, text: str) -> KdfCost:
         """GalleryKeyError for what is no cost, or one that would exhaust a board."""
         try:
-            cost = cls(*(int(value) for value in json.loads(text)))
+            memory_kib, iterations, lanes = (int(value) for value in json.loads(text))
         except (ValueError, TypeError) as error:
             raise GalleryKeyError("the passphrase's parameters are damaged") from error
+        cost = cls(memory_kib, iterations, lanes)
         if not (
             8 * cost.lanes <= cost.memory_kib <= 512 * 1024
             and 1 <= cost.iterations <= 64

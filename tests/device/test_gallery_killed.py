@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import gallery_workload as workload
 import numpy as np
 import pytest
 
 from limen.device.gallery import Gallery
-
-sys.path.insert(0, str(Path(__file__).parent))
-import gallery_workload as workload
 
 LONGEST_S = 0.25
 
