@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from limen.cli.options import GalleryOption, JsonOption, open_gallery
+from limen.cli.options import GalleryOption, JsonOption, authorise, open_gallery
 from limen.cli.output import EXIT_NO, print_table, say, say_json
 
 audit_app = typer.Typer(help="The audit log: who did what, chained and signed.")
@@ -114,5 +114,6 @@ def prune(
             )
         longest[kind] = datetime.timedelta(days=int(days[:-1]))
     with open_gallery(gallery) as opened:
+        authorise(opened, None)
         count = opened.prune_audit(longest, datetime.datetime.now(datetime.UTC))
     say(f"{count} entries emptied")

@@ -44,7 +44,7 @@ def calibrate(
     from limen.device.calibration import calibrate_gallery
 
     ready = open_recognition(bundle, runtime, precision, yunet)
-    with open_gallery(gallery, model_id=ready.embedder.model_id) as opened:
+    with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
         try:
             point = calibrate_gallery(
                 opened,

@@ -65,7 +65,9 @@ def enrol(
     ready = open_recognition(bundle, runtime, precision, yunet)
     path = gallery_path(gallery)
     # Opened before any picture is read, so that a gallery of another model is told at once.
-    with open_gallery(gallery, model_id=ready.embedder.model_id, create=True) as opened:
+    with open_gallery(
+        gallery, model_id=ready.embedder.model_id, create=True, need="enrol"
+    ) as opened:
         taken = _taken(pictures, source, shots, ready, one_face=not nearest)
         cohort, point = ready.bundle.cohort(), opened.operating_point()
         advice = advise(

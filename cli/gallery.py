@@ -10,6 +10,7 @@ import typer
 from limen.cli.options import (
     GalleryOption,
     JsonOption,
+    authorise,
     gallery_key,
     gallery_path,
     open_gallery,
@@ -69,7 +70,7 @@ def backup(
     out: Annotated[Path, typer.Argument(help="A new file.")], gallery: GalleryOption = None
 ) -> None:
     """Copy the gallery while the door runs. The copy is sealed, and opens with the same key."""
-    with open_gallery(gallery) as opened:
+    with open_gallery(gallery, need="export") as opened:
         opened.back_up(out)
     say(f"{out} written")
     note("it opens with the gallery's key only: keep a copy of that apart from it")
@@ -114,6 +115,7 @@ def rekey(
         text = typer.prompt("A passphrase", hide_input=True, confirmation_prompt=True, err=True)
         source = Passphrase(checked_passphrase(text))
     with open_gallery(gallery) as opened:
+        authorise(opened, None)
         purged = opened.rekey(source)
     say("sealed under a new key")
     if not purged:

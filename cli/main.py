@@ -22,6 +22,7 @@ from limen.cli import (
     gallery,
     matching,
     moving,
+    owner,
     pictures,
     subjects,
     workstation,
@@ -64,7 +65,7 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door),
-    *(gallery, audit, pictures, bundle, workstation),
+    *(gallery, audit, owner, pictures, bundle, workstation),
 ):
     part.register(app)
 

@@ -47,7 +47,7 @@ def export(
     """Write chosen subjects to one signed, encrypted file, for another door of the same model."""
     from limen.device.gallery.transfer import export_subjects
 
-    with open_gallery(gallery) as opened:
+    with open_gallery(gallery, need="export") as opened:
         passphrase = _passphrase(passphrase_file, confirm=True)
         export_subjects(opened.store, subjects, passphrase, out)
         door = opened.fingerprint
@@ -75,7 +75,9 @@ def import_(
 ) -> None:
     """Enrol many: from another door's file, or from pictures in bulk. All of them, or nobody."""
     ready = open_recognition(bundle, runtime, precision, yunet)
-    with open_gallery(gallery, model_id=ready.embedder.model_id, create=True) as opened:
+    with open_gallery(
+        gallery, model_id=ready.embedder.model_id, create=True, need="enrol"
+    ) as opened:
         if source.is_dir() or source.suffix.lower() == ".csv":
             _import_pictures(source, opened, ready, nearest, dry_run, json)
         else:

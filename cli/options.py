@@ -79,10 +79,11 @@ def open_gallery(
     model_id: str | None = None,
     create: bool = False,
     key: Path | None = None,
+    need: str | None = None,
 ) -> Gallery:
     """Open the gallery that was named, else the user's own, with the key that fits.
 
-    The key is `key`, else LIMEN_KEY's file, LIMEN_PASSPHRASE_FILE's passphrase, systemd's
+    need: the right that the verb asks for, once the gallery has an owner. The key is `key`, else LIMEN_KEY's file, LIMEN_PASSPHRASE_FILE's passphrase, systemd's
     credential, or the file beside the gallery; a passphrase is asked for on a terminal. Whoever's
     time is over is erased first.
     """
@@ -111,9 +112,39 @@ def open_gallery(
             f"made the gallery's key, {opened.made_key}: keep a copy where the gallery is not; "
             "without it the gallery does not open"
         )
+    if need is not None:
+        try:
+            authorise(opened, need)
+        except BaseException:
+            opened.close()
+            raise
     if erased := opened.erase_expired(datetime.datetime.now(datetime.UTC)):
         note(f"{len(erased)} whose time was over erased")
     return opened
+
+
+def authorise(opened: Gallery, right: str | None) -> None:
+    """Ask for the owner's or an operator's passphrase, where the gallery has an owner.
+
+    right: None for what only the owner may do. LIMEN_OPERATOR names who asks, the owner where it
+    does not; LIMEN_OPERATOR_PASSPHRASE_FILE holds the passphrase, else a terminal is asked.
+    AccessError where neither gives it, or it is wrong.
+    """
+    from limen.device.gallery import access
+
+    if not access.has_owner(opened.store):
+        return
+    name = os.environ.get("LIMEN_OPERATOR") or access.OWNER
+    if file := os.environ.get("LIMEN_OPERATOR_PASSPHRASE_FILE"):
+        passphrase = read_passphrase(Path(file))
+    elif sys.stdin.isatty():
+        passphrase = typer.prompt(f"The passphrase of '{name}'", hide_input=True, err=True)
+    else:
+        raise access.AccessError(
+            "this needs the owner, or an operator with that right: name a file with the passphrase "
+            "in LIMEN_OPERATOR_PASSPHRASE_FILE, and an operator in LIMEN_OPERATOR"
+        )
+    access.require(opened.store, name, passphrase, access.Right(right) if right else None)
 
 
 def gallery_key(path: Path | None = None) -> KeySource | None:

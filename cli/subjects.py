@@ -145,7 +145,7 @@ def describe(
         changes["notes"] = notes
     if not changes:
         raise ConfigError("say what to write down: --name, --group, --hours, …")
-    with open_gallery(gallery) as opened:
+    with open_gallery(gallery, need="enrol") as opened:
         old = opened.subject(subject).details.model_dump()
         try:
             details = SubjectDetails.model_validate({**old, **changes})
@@ -162,7 +162,7 @@ def rename(
     gallery: GalleryOption = None,
 ) -> None:
     """Give a subject another id."""
-    with open_gallery(gallery) as opened:
+    with open_gallery(gallery, need="enrol") as opened:
         opened.rename(subject, new_id)
     say(f"{new_id} is the id now")
 
@@ -177,7 +177,7 @@ def expire(
     from limen.device.subjects import parsed_time
 
     moment = None if at == "never" else parsed_time(at)
-    with open_gallery(gallery) as opened:
+    with open_gallery(gallery, need="enrol") as opened:
         details = opened.subject(subject).details
         opened.describe(subject, details.model_copy(update={"expires_at": moment}))
     say(f"{subject}: until {moment.isoformat(timespec='minutes') if moment else 'further notice'}")
@@ -190,7 +190,7 @@ def merge(
     gallery: GalleryOption = None,
 ) -> None:
     """Make one of two subjects who are the same person."""
-    with open_gallery(gallery) as opened:
+    with open_gallery(gallery, need="delete") as opened:
         opened.merge(kept, other)
         count = opened.subject(kept).references
     say(f"{kept}: {count} references; next: limen calibrate")
@@ -210,7 +210,7 @@ def not_this_person(
     from limen.device.enrolment import shots_from_pictures
 
     ready = open_recognition(bundle, runtime, precision, yunet)
-    with open_gallery(gallery, model_id=ready.embedder.model_id) as opened:
+    with open_gallery(gallery, model_id=ready.embedder.model_id, need="enrol") as opened:
         taken = shots_from_pictures(pictures, ready.detector, ready.embedder)
         for refusal in taken.refused:
             say_error(f"{refusal.path}: {refusal.reason}")
@@ -229,7 +229,7 @@ def remove_subject(
     json: JsonOption = False,
 ) -> None:
     """Erase a subject: templates, crops, records and their bytes; what the log says of them is noise."""
-    with open_gallery(gallery) as opened:
+    with open_gallery(gallery, need="delete") as opened:
         erasure = opened.remove(subject)
     _write_receipt(receipt, erasure)
     if json:

@@ -87,6 +87,10 @@ class DoorConfig(BaseModel):
     one_face: bool = Field(
         default=False, description="admit nobody while several faces are in view"
     )
+    audit: bool = Field(
+        default=True, description="what the door does is kept in the gallery's audit log"
+    )
+    audit_scores: bool = Field(default=False, description="… with scores and thresholds")
     lock: LockConfig = Field(default_factory=LockConfig, description="the table [lock]")
 
     @model_validator(mode="after")

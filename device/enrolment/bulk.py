@@ -161,15 +161,17 @@ def _check_heading(path: Path, names: Any) -> None:
 def _people(path: Path, reader: csv.DictReader[str]) -> list[Person]:
     pictures: dict[str, list[Path]] = {}
     details: dict[str, SubjectDetails] = {}
+    begins = 2  # where the record under way begins; a quoted field may go on for lines
     try:
         for row in reader:
             name, picture, known = _line(path.parent, row)
             pictures.setdefault(name, []).append(picture)
             if known is not None:
                 details.setdefault(name, known)
+            begins = reader.line_num + 1
     except (GalleryError, ConfigError, csv.Error) as error:
         raise ConfigError(
-            f"{path}: line {reader.line_num}: {error}; nobody was enrolled: correct that line"
+            f"{path}: line {begins}: {error}; nobody was enrolled: correct that line"
         ) from error
     if not pictures:
         raise ConfigError(f"{path}: no line below the heading; nobody was enrolled")

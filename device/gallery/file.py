@@ -76,6 +76,27 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
     )
 
 
+def destroy(path: Path, key: Path) -> None:
+    """Remove a gallery, its log, its cached index and its key. GalleryError where it cannot.
+
+    The key goes first: without it, whatever may be left of the file is noise.
+    """
+    if not path.is_file() or path.is_symlink():
+        raise GalleryError(f"{path}: there is no gallery: check the path")
+    try:
+        for gone in (
+            key,
+            path,
+            *(path.with_name(path.name + s) for s in ("-wal", "-shm", ".index")),
+        ):
+            gone.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise GalleryError(
+            f"{path}: cannot be removed ({error.strerror}): check its owner"
+        ) from error
+
+
 def _check_place(path: Path, create: bool) -> None:
     """Refuse what is no regular file; make an empty one, mode 0600, where there is none."""
     try:

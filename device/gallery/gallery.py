@@ -19,7 +19,13 @@ from limen.device.gallery.enrolling import add_negatives, enrol, merge
 from limen.device.gallery.erasure import Erasure, erase, erase_expired, purge, purge_is_due
 from limen.device.gallery.keys import KeyFile, KeySource, default_key
 from limen.device.gallery.points import keep_point, opened_point, short
-from limen.device.gallery.records import Enrolment, list_records, require_subject, update_subject
+from limen.device.gallery.records import (
+    Enrolment,
+    find_subject,
+    list_records,
+    require_subject,
+    update_subject,
+)
 from limen.device.gallery.references import load_references
 from limen.device.gallery.rotation import rekey
 from limen.device.gallery.store import Clock, Store, now_utc
@@ -275,6 +281,17 @@ class Gallery:
         """The audit log, oldest first."""
         with self.store.reading():
             return list(audit.entries(self.store.connection, self.store.vault))
+
+    def note(self, kind: str, detail: dict[str, object], subject_id: str | None = None) -> None:
+        """Add an entry to the audit log. A subject's id is readable until the subject is erased."""
+        with self.store.writing(door=False) as execute:
+            subject = find_subject(self.store, execute, subject_id) if subject_id else None
+            self.store.note(
+                kind,
+                detail,
+                subject=subject.key if subject else None,
+                personal={"subject_id": subject.subject_id} if subject else None,
+            )
 
     def audit_head(self) -> tuple[int, str]:
         """The last entry's number and hash, to be noted elsewhere."""

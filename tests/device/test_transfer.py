@@ -111,7 +111,7 @@ def test_newer_version_says_so(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(MAGIC) + 1] = 2
     file.write_bytes(content)
-    with pytest.raises(GalleryError, match="version 2.*update limen"):
+    with pytest.raises(GalleryError, match=r"version 2.*update limen"):
         read_export(file)
 
 
