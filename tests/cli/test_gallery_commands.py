@@ -28,6 +28,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("people")
     astronaut = data.astronaut()[:320, 60:400]
     hopper = read_picture(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
+    hopper = np.ascontiguousarray(hopper[:330, 110:430])
     for name, picture in (("eileen", astronaut), ("grace", hopper)):
         (folder / name).mkdir()
         for number, gain in enumerate((1.0, 0.7)):
