@@ -1,35 +1,16 @@
 """Search: the subjects most like a probe, exactly, by one matrix product.
 
 The product is in float32; whoever could be among the best within its rounding error is compared
-again in float64, so the answer is that of a float64 search over everybody. Beyond
-`limen.device.index.EXACT_UP_TO` subjects an approximate index may stand in its place.
+again in float64, so the answer is that of a float64 search over everybody.
 """
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Unit roundoff of float32.
 _ROUNDOFF = 2.0**-24
-
-
-class Search(Protocol):
-    """Finds the templates most like a probe. Two stand behind it: exact, and `IndexedSearch`."""
-
-    def best(
-        self, probe: NDArray[np.float32], count: int, among: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Rows (k,) and cosine scores (k,) of the `count` best, best first, ties by row.
-
-        probe: (D,), unit norm; among: (n,) the rows that count, None for all. k is the smaller of
-        `count` and the number of rows that count.
-        """
-
-    def score(self, probe: NDArray[np.float32], row: int) -> float:
-        """The score of one row."""
 
 
 class ExactSearch:
@@ -47,7 +28,11 @@ class ExactSearch:
     def best(
         self, probe: NDArray[np.float32], count: int, among: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """See `Search.best`; exact, as in float64."""
+        """Rows (k,) and cosine scores (k,) of the `count` best, best first, ties by row.
+
+        probe: (D,), unit norm; among: (n,) the rows that count, None for all. k is the smaller of
+        `count` and the number of rows that count.
+        """
         self._choose(among)
         if not len(self._rows) or count < 1:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
@@ -62,7 +47,7 @@ class ExactSearch:
         return self._rows[near[order]], scores[order].astype(np.float32)
 
     def score(self, probe: NDArray[np.float32], row: int) -> float:
-        """See `Search.score`."""
+        """The score of one row, as `best` gives it."""
         return float(np.float32(self._templates[row].astype(np.float64) @ probe.astype(np.float64)))
 
     def _choose(self, among: NDArray[np.bool_] | None) -> None:

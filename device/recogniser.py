@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.calibration.fusion import fuse
-from limen.device.matching import ExactSearch, Search
+from limen.device.matching import ExactSearch
 from limen.device.permission import Permission
 from limen.device.subjects import References, checked_subject_id
 from limen.device.values import Candidate, Decision, Frame, Outcome
@@ -28,13 +28,10 @@ class Recogniser:
         self,
         references: References,
         threshold: float,
-        search: Search | None = None,
+        *,
         permission: Permission | None = None,
     ) -> None:
-        """search: over the fused references, one row a subject; exact where none is given.
-
-        permission: who may enter when `decide` is asked; everybody where none is given.
-        """
+        """permission: who may enter when `decide` is asked; everybody where none is given."""
         # An operating point may lie just above 1: the next number after a stranger's score of 1.
         if not (math.isfinite(threshold) and -1 <= threshold <= 1.0001):
             raise CalibrationError(
@@ -46,7 +43,7 @@ class Recogniser:
         self._row = {name: row for row, name in enumerate(self._subject_ids)}
         self._size = references.embeddings.shape[1]
         self._permission = permission
-        self._search = search or ExactSearch(fused(references))
+        self._search = ExactSearch(fused(references))
         self._negatives = {
             int(row): references.negatives[references.negative_subject == row]
             for row in np.unique(references.negative_subject)

@@ -9,7 +9,6 @@ from typing import Any
 
 from limen.device.gallery.backup import listed_backups
 from limen.device.gallery.file import plain_errors
-from limen.device.gallery.index_file import remove_index
 from limen.device.gallery.records import StoredSubject, require_subject, stored_subjects
 from limen.device.gallery.signing import signed
 from limen.device.gallery.store import Execute, Store
@@ -47,7 +46,6 @@ def erase(store: Store, subject_ids: list[str], reason: str) -> list[Erasure]:
         execute("UPDATE door SET purge_due = 1")
         model_id = execute("SELECT model_id FROM door").fetchone()[0]
         backups = tuple(listed_backups(store, execute))
-    remove_index(store.path)
     purged = purge(store)
     at = store.clock().isoformat(timespec="seconds")
     return [

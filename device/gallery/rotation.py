@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from limen.device.gallery.erasure import purge
-from limen.device.gallery.index_file import remove_index
 from limen.device.gallery.keys import (
     KeyFile,
     KeySource,
@@ -41,7 +40,6 @@ def rekey(store: Store, source: KeySource, *, in_place: bool) -> bool:
     store.vault = new
     if in_place and isinstance(source, KeyFile):
         put_next_key_in_force(source)
-    remove_index(store.path)
     return purge(store)
 
 

@@ -1,6 +1,6 @@
 """A gallery's keys, opened: what seals records, what signs, and what finds a subject.
 
-    key file or passphrase ── opens ──> data key ──> records, tags, the cached index
+    key file or passphrase ── opens ──> data key ──> records, tags
                                             └─ opens ──> log key, signing key, subjects' audit keys
 
 The data key changes with every `rekey`; the log key and the audit keys do not, because the audit
@@ -81,7 +81,6 @@ class Vault:
     def __init__(self, gallery_uid: bytes, data_key: bytes, log_key: bytes, signing: bytes) -> None:
         self.gallery_uid = gallery_uid
         self.records = Sealer(derived_key(data_key, "records"))
-        self.index = Sealer(derived_key(data_key, "cached index"))
         self.log = Sealer(log_key)
         self.signing_key = Ed25519PrivateKey.from_private_bytes(signing)
         self._tag_key = derived_key(data_key, "subject tags")
