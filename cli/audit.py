@@ -25,7 +25,7 @@ def list_entries(
 ) -> None:
     """List the last entries."""
     with open_gallery(gallery) as opened:
-        entries = opened.audit_entries()[-last:]
+        entries = opened.audit.entries()[-last:]
     if json:
         say_json(
             [
@@ -79,8 +79,8 @@ def verify(
         expected = (int(number), link)
     with open_gallery(gallery) as opened:
         try:
-            count = opened.verify_audit(expected)
-            number_now, link_now = opened.audit_head()
+            count = opened.audit.verify(expected)
+            number_now, link_now = opened.audit.head()
         except AuditError as error:
             if json:
                 say_json({"intact": False, "reason": str(error)})
@@ -115,5 +115,5 @@ def prune(
         longest[kind] = datetime.timedelta(days=int(days[:-1]))
     with open_gallery(gallery) as opened:
         authorise(opened, None)
-        count = opened.prune_audit(longest, datetime.datetime.now(datetime.UTC))
+        count = opened.audit.prune(longest, datetime.datetime.now(datetime.UTC))
     say(f"{count} entries emptied")

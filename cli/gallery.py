@@ -31,7 +31,7 @@ def show(gallery: GalleryOption = None, json: JsonOption = False) -> None:
     """Say what the gallery is: its model, how many are in it, its fingerprint, its backups."""
     with open_gallery(gallery) as opened:
         records = opened.subjects()
-        number, link = opened.audit_head()
+        number, link = opened.audit.head()
         told = {
             "gallery": str(gallery_path(gallery)),
             "fingerprint": opened.fingerprint,

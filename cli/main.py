@@ -19,11 +19,13 @@ from limen.cli import (
     demo,
     door,
     enrolment,
+    finder,
     gallery,
     matching,
     moving,
     owner,
     pictures,
+    preparation,
     subjects,
     workstation,
 )
@@ -64,8 +66,8 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, matching, door),
-    *(gallery, audit, owner, pictures, bundle, workstation),
+    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
+    *(pictures, bundle, preparation, workstation, finder),
 ):
     part.register(app)
 

@@ -34,10 +34,11 @@ PassphraseOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """This module's verbs are part of `subjects`."""
+    """Add this module's verbs to `subjects`."""
+    subjects_app.command("export")(export)
+    subjects_app.command("import")(import_)
 
 
-@subjects_app.command("export")
 def export(
     subjects: Annotated[list[str], typer.Argument(help="The subjects' ids.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
@@ -55,7 +56,6 @@ def export(
     note(f"at the other door: limen subjects import {out} --signer {door}")
 
 
-@subjects_app.command("import")
 def import_(
     source: Annotated[
         Path, typer.Argument(help="A file of 'subjects export', a folder of folders, or a CSV.")

@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe's name.")],
-    data: Annotated[Path, typer.Option(help="Folder of pictures by identity, or crop archives.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder of pictures by identity, or crop archives; labels for a finder."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path(
         "runs/last"
     ),
@@ -37,6 +40,10 @@ def train(
         list[Path] | None,
         typer.Option(help="Archives of nobody known, with teachers.npz; may be repeated."),
     ] = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(help="For a finder: names of pictures never to be used, one a line."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from --out's last checkpoint.")] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the network; all cores.")
@@ -45,14 +52,29 @@ def train(
         int | None,
         typer.Option(min=1, max=256, help="Threads that decode and augment; half the cores."),
     ] = None,
+    devices: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Processes on this machine; torchrun sets its own."),
+    ] = 1,
     preview: Annotated[
         Path | None, typer.Option(help="Write a PNG of augmented pictures, and train nothing.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train an embedder as the recipe says: from labels, from a teacher, or both in turn."""
-    from limen.train.recipe import load_recipe
+    """Train an embedder or a face finder, as the recipe says."""
+    from limen.train.recipe import is_finder_recipe, load_recipe
 
+    if is_finder_recipe(recipe):
+        from limen.cli.finder import train_finder
+        from limen.errors import ConfigError
+
+        if slim_from or init_from or unlabelled or preview:
+            raise ConfigError(
+                "--slim-from, --init-from, --unlabelled and --preview are for embedders; this is "
+                "a finder's recipe: leave them out"
+            )
+        train_finder(recipe, data, out, leave_out, resume, threads, workers, json)
+        return
     if preview is not None:
         _preview(load_recipe(recipe), data, preview)
         return
@@ -74,7 +96,11 @@ def train(
         resume=resume,
         threads=threads,
         workers=workers,
+        devices=devices,
     )
+    if not trainer.leads:  # another process of the same run writes, and talks to the user
+        trainer.run()
+        return
     if not json:
         note(trainer.summary())
     with progress_bar("training", loaded.total_steps) as bar:
@@ -161,6 +187,13 @@ def export(
         Path, typer.Option(help="The training folder: quantisation, parity and cohort need it.")
     ],
     name: Annotated[str | None, typer.Option(help="The bundle's name; the file's.")] = None,
+    finder: Annotated[
+        Path | None,
+        typer.Option(help="A finder's checkpoint to seal in; OpenCV's cascades without."),
+    ] = None,
+    finder_data: Annotated[
+        Path | None, typer.Option(help="The finder's labels: quantisation and parity need them.")
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="Of the weights.")
     ] = "LicenseRef-non-commercial-research",
@@ -176,6 +209,10 @@ def export(
     with needs_extra("export", "torch", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
         from limen.export.exporter import DEFAULT_TERMS, export_bundle
 
+    if (finder is None) != (finder_data is None):
+        from limen.errors import ConfigError
+
+        raise ConfigError("--finder and --finder-data go together: name both, or neither")
     manifest = export_bundle(
         checkpoint,
         data,
@@ -184,6 +221,7 @@ def export(
         licence=licence,
         terms=terms or DEFAULT_TERMS,
         pictures=pictures,
+        finder=(finder, finder_data) if finder and finder_data else None,
         report=note,
     )
     if json:

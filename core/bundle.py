@@ -11,11 +11,11 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,16 @@ from limen.alignment import TEMPLATE_XY
 from limen.detection import Detector
 from limen.embedder import RuntimeEmbedder
 from limen.errors import BundleError, RuntimeUnavailableError
-from limen.manifest import SCHEMA_VERSION, Graph, Manifest, Part
+from limen.finder import FINDER_VERSION, FinderDetector, FinderInput
+from limen.manifest import (
+    SCHEMA_VERSION,
+    Graph,
+    GraphFinder,
+    HaarFinder,
+    Manifest,
+    Part,
+    RuntimeGraph,
+)
 from limen.runtimes import RUNTIMES, available_runtimes, open_session
 from limen.scaling import Scaling
 from limen.settings import explain_validation_error
@@ -35,6 +44,8 @@ MAX_BUNDLE_BYTES = 256 * 2**20
 MAX_MANIFEST_BYTES = 2 * 2**20
 MAX_PARTS = 64
 DEFAULT_BUNDLE = "default.limen"
+
+AnyGraph = TypeVar("AnyGraph", bound=RuntimeGraph)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +64,42 @@ class Bundle:
         self._parts = parts
         self._name = name
 
-    def detector(self, yunet: Path | None = None) -> Detector:
-        """The bundle's face finder, or the YuNet file that the user names."""
+    def detector(
+        self,
+        yunet: Path | None = None,
+        runtime: str | None = None,
+        threads: int = 1,
+        precision: str | None = None,
+    ) -> Detector:
+        """The bundle's face finder, or the YuNet file that the user names.
+
+        runtime: as for `embedder`; precision: the finder's own default where none is named, since
+        it is another graph than the embedder's. RuntimeUnavailableError where none of the installed ones has a
+        graph of the finder's.
+        """
         if yunet is not None:
             from limen.yunet import YuNetDetector
 
             return YuNetDetector(yunet)
-        from limen.haar import HaarDetector
+        finder = self.manifest.finder
+        if isinstance(finder, HaarFinder):
+            from limen.haar import HaarDetector
 
-        return HaarDetector()
+            return HaarDetector()
+        graph = self._choose(
+            finder.graphs, runtime, precision or finder.default_precision, "finder"
+        )
+        return FinderDetector(
+            session=open_session(graph.runtime, self._parts[graph.path], threads),
+            spec=FinderInput(
+                finder.height_px,
+                finder.width_px,
+                graph.layout,
+                Scaling(finder.scaling.mean, finder.scaling.divisor),
+            ),
+            detector_id=finder.detector_id(graph, FINDER_VERSION),
+            min_confidence=finder.min_confidence,
+        )
 
     def embedder(
         self,
@@ -81,7 +119,9 @@ class Bundle:
         spec = self.manifest.input
         return RuntimeEmbedder(
             session=open_session(graph.runtime, self._parts[graph.path], threads),
-            model_id=self.manifest.model_id(graph, (detector or self.detector()).detector_id),
+            model_id=self.manifest.model_id(
+                graph, (detector or self.detector(runtime=runtime)).detector_id
+            ),
             input_px=spec.px,
             layout=graph.layout,
             scaling=Scaling(spec.scaling.mean, spec.scaling.divisor),
@@ -90,18 +130,24 @@ class Bundle:
     def graph(self, runtime: str | None = None, precision: str | None = None) -> Graph:
         """The graph that `embedder` would use. RuntimeUnavailableError where there is none."""
         wanted = precision or self.manifest.default_precision
+        return self._choose(self.manifest.graphs, runtime, wanted, "embedder")
+
+    def _choose(
+        self, graphs: Sequence[AnyGraph], runtime: str | None, precision: str, role: str
+    ) -> AnyGraph:
         if runtime is not None and runtime not in RUNTIMES:
             raise RuntimeUnavailableError(
                 f"unknown runtime '{runtime}'; expected one of {', '.join(RUNTIMES)}"
             )
         installed = available_runtimes()
         for candidate in [runtime] if runtime else installed:
-            for graph in self.manifest.graphs:
-                if graph.runtime == candidate and graph.precision == wanted:
+            for graph in graphs:
+                if graph.runtime == candidate and graph.precision == precision:
                     return graph
-        have = ", ".join(f"{g.runtime} {g.precision}" for g in self.manifest.graphs)
+        have = ", ".join(f"{g.runtime} {g.precision}" for g in graphs)
         raise RuntimeUnavailableError(
-            f"{self._name} has no {wanted} graph for {runtime or ' or '.join(installed) or 'any runtime'}; "
+            f"{self._name} has no {precision} {role} graph for "
+            f"{runtime or ' or '.join(installed) or 'any runtime'}; "
             f"it has {have}; installed runtimes: {', '.join(installed) or 'none'} "
             "(pip install ai-edge-litert or onnxruntime)"
         )
@@ -216,7 +262,8 @@ def _check_names(manifest: Manifest, found: set[str], name: str) -> None:
     paths = [part.path for part in manifest.parts()]
     if len(set(paths)) != len(paths):
         raise BundleError(f"{name}: {MANIFEST} names a part twice")
-    for graph in manifest.graphs:
+    finder = manifest.finder.graphs if isinstance(manifest.finder, GraphFinder) else ()
+    for graph in (*manifest.graphs, *finder):
         if graph.sha256 not in graph.equivalents:
             raise BundleError(f"{name}: graph '{graph.path}' is not among its own 'equivalents'")
     beside = found - set(paths) - {MANIFEST}

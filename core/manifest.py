@@ -28,18 +28,29 @@ class Part(BaseModel):
     bytes: int = Field(ge=1, le=256 * 2**20)
 
 
-class Graph(Part):
+class RuntimeGraph(Part):
     """A network for one runtime at one precision.
 
-    `equivalents` are the digests of the graphs, this one included, whose embeddings the export
+    `equivalents` are the digests of the graphs, this one included, whose answers the export
     proved to be the same; they share a model id.
     """
 
-    role: Literal["embedder"]
     runtime: Runtime
     precision: Precision
     layout: Literal["NCHW", "NHWC"]
     equivalents: tuple[Digest, ...] = Field(min_length=1, max_length=8)
+
+
+class Graph(RuntimeGraph):
+    """An embedder's."""
+
+    role: Literal["embedder"]
+
+
+class FinderGraph(RuntimeGraph):
+    """A face finder's."""
+
+    role: Literal["finder"]
 
 
 class Cohort(Part):
@@ -78,12 +89,61 @@ class Alignment(BaseModel):
     template_xy: tuple[tuple[float, float], ...] = Field(min_length=5, max_length=5)
 
 
-class Finder(BaseModel):
-    """Which face finder the embedder was made for. `haar` is OpenCV's own cascades."""
+class HaarFinder(BaseModel):
+    """OpenCV's own cascades, the finder of bundles that carry none."""
 
     model_config = _STRICT
 
     kind: Literal["haar"] = "haar"
+
+
+class FinderParity(BaseModel):
+    """How far a finder's graph is from the trained network, on real pictures.
+
+    Shares of the pictures' faces, boxes by intersection over union, landmarks by the distance
+    between the eyes.
+    """
+
+    model_config = _STRICT
+
+    path: PartName
+    pictures: int = Field(ge=1)
+    faces: int = Field(ge=1)
+    found: float = Field(ge=0, le=1)
+    mean_overlap: float = Field(ge=0, le=1)
+    mean_landmark_error: float = Field(ge=0)
+
+
+class GraphFinder(BaseModel):
+    """A finder that the bundle carries, five landmarks and all (`limen.finder`).
+
+    Answers as `limen.anchors` lists them, for inputs of `height_px` x `width_px`.
+    """
+
+    model_config = _STRICT
+
+    kind: Literal["graph"] = "graph"
+    height_px: int = Field(ge=64, le=2048, multiple_of=32)
+    width_px: int = Field(ge=64, le=2048, multiple_of=32)
+    scaling: ScalingSpec
+    min_confidence: float = Field(gt=0, lt=1)
+    default_precision: Precision
+    graphs: tuple[FinderGraph, ...] = Field(min_length=1, max_length=16)
+    parity: tuple[FinderParity, ...] = ()
+
+    def detector_id(self, graph: FinderGraph, version: int) -> str:
+        """Names what shapes the landmarks: graph, precision, input, and how answers become faces."""
+        shaping = {
+            "input": [self.height_px, self.width_px, self.scaling.mean, self.scaling.divisor],
+            "min_confidence": self.min_confidence,
+            "precision": graph.precision,
+            "graphs": sorted(graph.equivalents),
+        }
+        text = json.dumps(shaping, sort_keys=True, separators=(",", ":"))
+        return f"finder-{version}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+Finder = Annotated[HaarFinder | GraphFinder, Field(discriminator="kind")]
 
 
 class Licence(BaseModel):
@@ -118,7 +178,7 @@ class Manifest(BaseModel):
     embedding_size: int = Field(ge=8, le=4096)
     input: InputSpec
     alignment: Alignment
-    finder: Finder = Finder()
+    finder: Finder = HaarFinder()
     default_precision: Precision
     graphs: tuple[Graph, ...] = Field(min_length=1, max_length=32)
     cohort: Cohort | None = None
@@ -132,7 +192,8 @@ class Manifest(BaseModel):
 
     def parts(self) -> tuple[Part, ...]:
         """Every file that the bundle must hold, and none beside."""
-        return (*self.graphs, *((self.cohort,) if self.cohort else ()))
+        finder = self.finder.graphs if isinstance(self.finder, GraphFinder) else ()
+        return (*self.graphs, *finder, *((self.cohort,) if self.cohort else ()))
 
     def model_id(self, graph: Graph, detector_id: str) -> str:
         """A hash over what shapes an embedding: finder, alignment, scaling, graph and precision."""

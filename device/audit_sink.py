@@ -32,4 +32,4 @@ class AuditSink:
         if self._with_scores and decision is not None and decision.candidate is not None:
             detail["score"] = round(decision.candidate.score, 4)
             detail["threshold"] = round(decision.threshold, 4)
-        self._gallery.note(event.kind.value, detail, event.subject_id)
+        self._gallery.audit.note(event.kind.value, detail, event.subject_id)

@@ -17,6 +17,7 @@ from limen.alignment import TEMPLATE_XY
 from limen.bundle import CohortEmbeddings, encode_cohort
 from limen.errors import RuntimeUnavailableError
 from limen.export.errors import ExportError
+from limen.export.finder import export_finder
 from limen.export.parity import (
     DEFAULT_LIMITS,
     BuiltGraph,
@@ -29,6 +30,7 @@ from limen.export.seal import digest, graph_entries, write_bundle
 from limen.manifest import (
     Alignment,
     Cohort,
+    HaarFinder,
     InputSpec,
     Licence,
     Manifest,
@@ -80,6 +82,7 @@ def export_bundle(
     calibration_crops: int = 512,
     seed: int = 0,
     limits: ParityLimits = DEFAULT_LIMITS,
+    finder: tuple[Path, Path] | None = None,
     report: Say = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Manifest:
@@ -88,7 +91,9 @@ def export_bundle(
     data_folder: as for training. int8 ranges come from `calibration_crops` pictures of 'fit',
     drawn by `seed`; parity and error rates from 'report', or 'choose', or 'fit', the first that
     the folder has (the card says which); a cohort from 'cohort' where there is one. `pictures`
-    says in the card where they come from. `report` is told each step.
+    says in the card where they come from. finder: a finder's checkpoint and its labels, see
+    `limen.export.finder`; without it the bundle's finder is OpenCV's cascades. `report` is told
+    each step.
     ExportError where a graph breaks `limits`; CheckpointError, PicturesError and
     RuntimeUnavailableError as their causes raise them. Nothing is written then.
     """
@@ -116,6 +121,7 @@ def export_bundle(
     parity = _measure(graphs, network, held_out, input_px, np.random.default_rng([seed, 1]))
     check_parity(parity, limits)
 
+    found = None if finder is None else export_finder(*finder, seed=seed, report=report)
     default_precision = choose_precision(parity)
     content, cohort, floor = _cohort(network, data_folder, input_px, seed, report)
     weights_licence = Licence(weights=licence, terms=terms)
@@ -127,6 +133,7 @@ def export_bundle(
             px=input_px, scaling=ScalingSpec(mean=SCALING.mean, divisor=SCALING.divisor)
         ),
         alignment=_alignment(input_px),
+        finder=HaarFinder() if found is None else found.entry,
         default_precision=default_precision,
         graphs=graph_entries(graphs),
         cohort=cohort,
@@ -141,11 +148,17 @@ def export_bundle(
             threshold_floor=floor,
             licence=weights_licence,
             pictures=pictures,
+            finder=found,
         ),
-        provenance=_provenance(checkpoint, parity, len(ranges), seed),
+        provenance={
+            **_provenance(checkpoint, parity, len(ranges), seed),
+            **({} if found is None else {"finder": found.provenance}),
+        },
         parity=parity.entries(),
     )
     parts = {graph.path: graph.content for graph in graphs}
+    if found is not None:
+        parts |= found.parts
     if cohort is not None:
         parts[cohort.path] = content
     write_bundle(out, manifest, parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +26,20 @@ CALIBRATION_BATCH = 16
 RANGES = {"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.05}
 
 
-def float32_onnx(folded: nn.Module, input_px: int) -> bytes:
+def float32_onnx(folded: nn.Module, input_px: int | tuple[int, int]) -> bytes:
     """The network as ONNX: 'crops' (batch, 3, px, px) -> 'embeddings' (batch, D), float32.
 
-    folded: of `limen.export.fold.fold`. Nothing of the machine that exported (paths in stack
+    input_px: of a square, or height and width. folded: of `limen.export.fold.fold`. Nothing of the machine that exported (paths in stack
     traces, names of modules) stays in the graph. RuntimeUnavailableError without the packages.
     """
     with converting("the ONNX float32 graph"), tempfile.TemporaryDirectory() as folder:
         import onnx
         import torch
 
+        height, width = (input_px, input_px) if isinstance(input_px, int) else input_px
         program = torch.onnx.export(
             folded,
-            (torch.zeros(2, 3, input_px, input_px),),
+            (torch.zeros(2, 3, height, width),),
             dynamo=True,
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -53,11 +54,13 @@ def float32_onnx(folded: nn.Module, input_px: int) -> bytes:
         return _without_metadata(onnx.load(str(path)))
 
 
-def int8_onnx(float_graph: bytes, crops: NDArray[np.uint8]) -> bytes:
+def int8_onnx(
+    float_graph: bytes, crops: NDArray[np.uint8], float_operations: Collection[str] = ()
+) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
     crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken.
-    Input and output stay float32.
+    float_operations: ONNX operations that stay float32, as input and output do.
     """
     with converting("the ONNX int8 graph"), tempfile.TemporaryDirectory() as folder:
         import onnx
@@ -80,6 +83,11 @@ def int8_onnx(float_graph: bytes, crops: NDArray[np.uint8]) -> bytes:
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=[
+                node.name
+                for node in onnx.load(str(prepared)).graph.node
+                if node.op_type in float_operations
+            ],
             calibrate_method=CalibrationMethod.MinMax,
             extra_options=RANGES,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,18 +24,19 @@ SIGNATURE, INPUT = "serving_default", "args_0"
 CALIBRATION_GROUP = 16
 
 
-def float32_tflite(folded: nn.Module, input_px: int) -> bytes:
+def float32_tflite(folded: nn.Module, input_px: int | tuple[int, int]) -> bytes:
     """The network as TFLite: (1, px, px, 3) -> (1, D), float32, channels last.
 
-    folded: of `limen.export.fold.fold`. RuntimeUnavailableError without the packages.
+    input_px: of a square, or height and width. folded: of `limen.export.fold.fold`. RuntimeUnavailableError without the packages.
     """
     with converting("the TFLite float32 graph"), tempfile.TemporaryDirectory() as folder:
         import litert_torch
         import torch
 
+        height, width = (input_px, input_px) if isinstance(input_px, int) else input_px
         channels_last = litert_torch.to_channel_last_io(folded, args=[0])
         path = Path(folder) / "graph.tflite"
-        example = (torch.zeros(1, input_px, input_px, 3),)
+        example = (torch.zeros(1, height, width, 3),)
         litert_torch.convert(channels_last.eval(), example).export(str(path))
         return path.read_bytes()
 
@@ -60,11 +62,14 @@ def float16_tflite(float_graph: bytes) -> bytes:
         return _quantised(float_graph, recipe, None)
 
 
-def int8_tflite(float_graph: bytes, crops: NDArray[np.uint8]) -> bytes:
+def int8_tflite(
+    float_graph: bytes, crops: NDArray[np.uint8], float_operations: Collection[str] = ()
+) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
     crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken. Input and
-    output stay float32, so that every graph is called the same way.
+    output stay float32, so that every graph is called the same way; so do the
+    `float_operations`, by the quantiser's names.
     """
     with converting("the TFLite int8 graph"):
         from ai_edge_quantizer import qtyping, recipe_manager
@@ -76,9 +81,11 @@ def int8_tflite(float_graph: bytes, crops: NDArray[np.uint8]) -> bytes:
             activation_num_bits=8,
             weight_num_bits=8,
         )
-        for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+        for kept in ("INPUT", "OUTPUT", *float_operations):
             recipe.add_quantization_config(
-                regex=".*", operation_name=end, algorithm_key="no_quantize"
+                regex=".*",
+                operation_name=qtyping.TFLOperationName[kept],
+                algorithm_key="no_quantize",
             )
         return _quantised(float_graph, recipe, crops)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,16 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.calibration.operating_point import OperatingPoint
-from limen.device.gallery import audit
+from limen.device.gallery.audit_log import AuditLog
 from limen.device.gallery.backup import Backup, back_up, listed_backups
 from limen.device.gallery.checking import Findings, check
 from limen.device.gallery.enrolling import add_negatives, enrol, merge
 from limen.device.gallery.erasure import Erasure, erase, erase_expired, purge, purge_is_due
 from limen.device.gallery.keys import KeyFile, KeySource, default_key
-from limen.device.gallery.points import keep_point, opened_point, short
+from limen.device.gallery.points import (
+    keep_point,
+    opened_point,
+    put_earlier_point_in_force,
+    short,
+)
 from limen.device.gallery.records import (
     Enrolment,
-    find_subject,
     list_records,
     require_subject,
     update_subject,
@@ -233,13 +237,29 @@ class Gallery:
             rows = execute("SELECT sealed FROM operating_point ORDER BY id").fetchall()
         return [opened_point(self.store.vault, sealed) for (sealed,) in rows]
 
-    def keep_operating_point(self, point: OperatingPoint) -> None:
+    def reference_state(self) -> int:
+        """A number that changes whenever references do."""
+        with self.store.reading() as execute:
+            return int(execute("SELECT reference_changes FROM door").fetchone()[0])
+
+    def keep_operating_point(
+        self, point: OperatingPoint, *, reference_state: int | None = None
+    ) -> None:
         """Put `point` in force; the earlier ones stay in the history.
 
-        ModelMismatchError where it was calibrated with another model.
+        reference_state: the state that it was calibrated on; CalibrationError where references
+        have changed since. ModelMismatchError where it was calibrated with another model.
         """
         with self.store.writing() as execute:
-            keep_point(self.store, execute, point)
+            keep_point(self.store, execute, point, reference_state)
+
+    def step_back(self) -> OperatingPoint:
+        """Put the point before the one in force back in force; the history keeps both.
+
+        CalibrationError where there is none of this model before it.
+        """
+        with self.store.writing() as execute:
+            return put_earlier_point_in_force(self.store, execute)
 
     def calibration_is_stale(self) -> bool:
         """Whether references changed after the operating point in force was kept.
@@ -277,43 +297,10 @@ class Gallery:
         self._key = wanted
         return purged
 
-    def audit_entries(self) -> list[audit.AuditEntry]:
-        """The audit log, oldest first."""
-        with self.store.reading():
-            return list(audit.entries(self.store.connection, self.store.vault))
-
-    def note(self, kind: str, detail: dict[str, object], subject_id: str | None = None) -> None:
-        """Add an entry to the audit log. A subject's id is readable until the subject is erased."""
-        with self.store.writing(door=False) as execute:
-            subject = find_subject(self.store, execute, subject_id) if subject_id else None
-            self.store.note(
-                kind,
-                detail,
-                subject=subject.key if subject else None,
-                personal={"subject_id": subject.subject_id} if subject else None,
-            )
-
-    def audit_head(self) -> tuple[int, str]:
-        """The last entry's number and hash, to be noted elsewhere."""
-        with self.store.reading():
-            number, link = audit.head(self.store.connection)
-        return number, link.hex()
-
-    def verify_audit(self, expected: tuple[int, str] | None = None) -> int:
-        """Check the audit log; return how many entries it has. AuditError with the first wrong one."""
-        with self.store.reading():
-            return audit.verify(self.store.connection, self.store.vault, expected)
-
-    def prune_audit(self, keep: dict[str, timedelta], now: datetime) -> int:
-        """Blank entries whose kind's time is over; how many."""
-        with self.store.writing(door=False) as execute:
-            over = audit.prune(self.store.connection, self.store.vault, keep, now)
-            if over:
-                self.store.note("pruned", {"entries": audit.ranges(over)})
-                execute("UPDATE door SET purge_due = 1")
-        if over:
-            purge(self.store)
-        return len(over)
+    @property
+    def audit(self) -> AuditLog:
+        """Who did what, and what the door did."""
+        return AuditLog(self.store)
 
     def _bind(self, model_id: str) -> None:
         if self.model_id == model_id:

@@ -31,8 +31,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_every_change_is_in_the_log_with_who_and_when(path: Path) -> None:
     with Gallery.open(path) as gallery:
-        entries = gallery.audit_entries()
-        assert gallery.verify_audit() == len(entries) == 6
+        entries = gallery.audit.entries()
+        assert gallery.audit.verify() == len(entries) == 6
     assert [e.kind for e in entries] == [
         *("created", "enrolled", "enrolled", "enrolled"),
         *("renamed", "erased"),
@@ -43,7 +43,7 @@ def test_every_change_is_in_the_log_with_who_and_when(path: Path) -> None:
 
 def test_personal_fields_are_readable_until_the_subject_is_erased(path: Path) -> None:
     with Gallery.open(path) as gallery:
-        told = [e.personal for e in gallery.audit_entries()]
+        told = [e.personal for e in gallery.audit.entries()]
         assert told == [
             None,
             {"subject_id": "ann"},
@@ -84,40 +84,40 @@ def test_changed_removed_or_moved_entry_is_found(path: Path, change: str) -> Non
     other.commit()
     other.close()
     with Gallery.open(path) as gallery, pytest.raises(AuditError):
-        gallery.verify_audit()
+        gallery.audit.verify()
 
 
 def test_log_that_was_put_back_is_found_with_a_head_that_was_noted(path: Path) -> None:
     old = path.read_bytes()
     with Gallery.open(path) as gallery:
         gallery.remove("cid")
-        noted = gallery.audit_head()
-        assert gallery.verify_audit(noted) == 7
+        noted = gallery.audit.head()
+        assert gallery.audit.verify(noted) == 7
     path.write_bytes(old)
     with Gallery.open(path) as gallery:
-        gallery.verify_audit()  # the older state is whole in itself
+        gallery.audit.verify()  # the older state is whole in itself
         with pytest.raises(AuditError, match="was noted"):
-            gallery.verify_audit(noted)
+            gallery.audit.verify(noted)
         gallery.remove("anna")
         with pytest.raises(AuditError, match="noted"):
-            gallery.verify_audit(noted)
+            gallery.audit.verify(noted)
 
 
 def test_retention_empties_entries_and_the_chain_holds(path: Path) -> None:
     later = NOW + timedelta(days=31)
     with Gallery.open(path, clock=lambda: later) as gallery:
-        assert gallery.prune_audit({"enrolled": timedelta(days=60)}, later) == 0
-        assert gallery.prune_audit({"enrolled": timedelta(days=30)}, later) == 3
-        assert gallery.prune_audit({"enrolled": timedelta(days=30)}, later) == 0
-        assert gallery.verify_audit() == 7
-        kinds = [entry.kind for entry in gallery.audit_entries()]
+        assert gallery.audit.prune({"enrolled": timedelta(days=60)}, later) == 0
+        assert gallery.audit.prune({"enrolled": timedelta(days=30)}, later) == 3
+        assert gallery.audit.prune({"enrolled": timedelta(days=30)}, later) == 0
+        assert gallery.audit.verify() == 7
+        kinds = [entry.kind for entry in gallery.audit.entries()]
     assert kinds == ["created", None, None, None, "renamed", "erased", "pruned"]
     other = sqlite3.connect(path)
     other.execute("UPDATE audit SET body = NULL, personal = NULL WHERE number = 5")
     other.commit()
     other.close()
     with Gallery.open(path) as gallery, pytest.raises(AuditError, match="entry 5 was emptied"):
-        gallery.verify_audit()
+        gallery.audit.verify()
 
 
 def test_ranges() -> None:

@@ -230,7 +230,7 @@ def test_rekeying_seals_everything_again(path: Path) -> None:
     sealed = [row[0] for row in old.execute("SELECT sealed FROM reference")]
     old.close()
     with Gallery.open(path) as gallery:
-        fingerprint, entries = gallery.fingerprint, len(gallery.audit_entries())
+        fingerprint, entries = gallery.fingerprint, len(gallery.audit.entries())
         assert gallery.rekey()
         assert len(gallery.references().embeddings) == 4
     assert key.read_text() != old_key
@@ -241,8 +241,8 @@ def test_rekeying_seals_everything_again(path: Path) -> None:
         assert len(gallery.references().negatives) == 2
         assert gallery.operating_point() == fake_operating_point(0.6, MODEL_ID)
         assert gallery.fingerprint == fingerprint
-        assert gallery.verify_audit() == entries + 1
-        assert any(entry.personal == {"subject_id": "ann"} for entry in gallery.audit_entries())
+        assert gallery.audit.verify() == entries + 1
+        assert any(entry.personal == {"subject_id": "ann"} for entry in gallery.audit.entries())
     key.write_text(old_key)
     with pytest.raises(GalleryKeyError, match="not this gallery's"):
         Gallery.open(path)
@@ -415,7 +415,7 @@ def test_restoring_checks_the_backup_and_replaces_nothing(path: Path, tmp_path: 
     restore(copy, path, None)
     with Gallery.open(path) as gallery:
         assert [s.subject_id for s in gallery.subjects()] == ["Rumpelstiltskin", "ann"]
-        assert gallery.audit_entries()[-1].kind == "restored"
+        assert gallery.audit.entries()[-1].kind == "restored"
     assert not list(tmp_path.glob(".restore*"))
 
 
