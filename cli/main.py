@@ -17,6 +17,7 @@ from limen.cli import (
     calibration,
     demo,
     door,
+    export,
     gallery,
     matching,
     pictures,
@@ -58,7 +59,7 @@ def options(
     )
 
 
-for part in (demo, gallery, calibration, matching, door, pictures, bundle, workstation):
+for part in (demo, gallery, calibration, matching, door, pictures, bundle, workstation, export):
     part.register(app)
 
 
