@@ -58,7 +58,7 @@ def inspect(
         return
     gate = {row.path: row for row in manifest.gate.graphs} if manifest.gate else {}
     rows = []
-    for graph in manifest.graphs:
+    for graph in (*manifest.graphs, *manifest.finder_graphs):
         row = gate.get(graph.path)
         change = next((c for c in row.fnmr if c.fmr == 1e-3), None) if row else None
         default = graph.precision == manifest.default_precision and graph.role == "embedder"
@@ -235,12 +235,12 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 def _galleries(before: Bundle, after: Bundle) -> list[dict[str, Any]]:
     """For each graph of `before`, whether `after` has one of the same model id."""
     found, promised = (
-        [b.manifest.model_id(g, b.detector().detector_id) for g in b.manifest.embedders]
+        [b.manifest.model_id(g, b.detector().detector_id) for g in b.manifest.graphs]
         for b in (before, after)
     )
     return [
         {"graph": graph.path, "model_id": model_id, "kept": model_id in promised}
-        for graph, model_id in zip(before.manifest.embedders, found, strict=True)
+        for graph, model_id in zip(before.manifest.graphs, found, strict=True)
     ]
 
 

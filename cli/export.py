@@ -34,6 +34,13 @@ def export(
         typer.Option(help="A breach of the gate to accept, GRAPH:LIMIT; may be repeated."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name; the file's.")] = None,
+    finder: Annotated[
+        Path | None,
+        typer.Option(help="A finder's checkpoint to seal in; OpenCV's cascades without."),
+    ] = None,
+    finder_data: Annotated[
+        Path | None, typer.Option(help="The finder's labels: quantisation and parity need them.")
+    ] = None,
     sequence: Annotated[
         int | None, typer.Option(min=0, help="Rises with every export of a name; the time.")
     ] = None,
@@ -57,6 +64,10 @@ def export(
         from limen.export.exporter import DEFAULT_TERMS, export_bundle
         from limen.export.recipe import load_export_recipe
 
+    if (finder is None) != (finder_data is None):
+        from limen.errors import ConfigError
+
+        raise ConfigError("--finder and --finder-data go together: name both, or neither")
     manifest = export_bundle(
         checkpoint,
         data,
@@ -69,6 +80,7 @@ def export(
         allow=allow or (),
         sequence=sequence,
         show_layers=layers,
+        finder=(finder, finder_data) if finder and finder_data else None,
         report=note,
     )
     if sha256:

@@ -18,9 +18,11 @@ from limen.cli import (
     demo,
     door,
     export,
+    finder,
     gallery,
     matching,
     pictures,
+    preparation,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -59,7 +61,19 @@ def options(
     )
 
 
-for part in (demo, gallery, calibration, matching, door, pictures, bundle, workstation, export):
+for part in (
+    demo,
+    gallery,
+    calibration,
+    matching,
+    door,
+    pictures,
+    bundle,
+    preparation,
+    workstation,
+    export,
+    finder,
+):
     part.register(app)
 
 

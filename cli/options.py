@@ -55,7 +55,7 @@ def open_recognition(
     from limen.bundle import open_bundle
 
     opened = open_bundle(bundle)
-    detector = opened.detector(yunet)
+    detector = opened.detector(yunet, runtime, threads)
     embedder = opened.embedder(runtime, precision, detector, threads)
     return Recognition(opened, detector, embedder)
 

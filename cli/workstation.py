@@ -22,7 +22,10 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe's name.")],
-    data: Annotated[Path, typer.Option(help="Folder of pictures by identity, or crop archives.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="Folder of pictures by identity, or crop archives; labels for a finder."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path(
         "runs/last"
     ),
@@ -36,6 +39,10 @@ def train(
         list[Path] | None,
         typer.Option(help="Archives of nobody known, with teachers.npz; may be repeated."),
     ] = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(help="For a finder: names of pictures never to be used, one a line."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from --out's last checkpoint.")] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the network; all cores.")
@@ -44,14 +51,29 @@ def train(
         int | None,
         typer.Option(min=1, max=256, help="Threads that decode and augment; half the cores."),
     ] = None,
+    devices: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Processes on this machine; torchrun sets its own."),
+    ] = 1,
     preview: Annotated[
         Path | None, typer.Option(help="Write a PNG of augmented pictures, and train nothing.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train an embedder as the recipe says: from labels, from a teacher, or both in turn."""
-    from limen.train.recipe import load_recipe
+    """Train an embedder or a face finder, as the recipe says."""
+    from limen.train.recipe import is_finder_recipe, load_recipe
 
+    if is_finder_recipe(recipe):
+        from limen.cli.finder import train_finder
+        from limen.errors import ConfigError
+
+        if slim_from or init_from or unlabelled or preview:
+            raise ConfigError(
+                "--slim-from, --init-from, --unlabelled and --preview are for embedders; this is "
+                "a finder's recipe: leave them out"
+            )
+        train_finder(recipe, data, out, leave_out, resume, threads, workers, json)
+        return
     if preview is not None:
         _preview(load_recipe(recipe), data, preview)
         return
@@ -73,7 +95,11 @@ def train(
         resume=resume,
         threads=threads,
         workers=workers,
+        devices=devices,
     )
+    if not trainer.leads:  # another process of the same run writes, and talks to the user
+        trainer.run()
+        return
     if not json:
         note(trainer.summary())
     with progress_bar("training", loaded.total_steps) as bar:

@@ -12,10 +12,10 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -26,7 +26,16 @@ from limen.cohort import CohortEmbeddings, decode_cohort, encode_cohort
 from limen.detection import Detector
 from limen.embedder import RuntimeEmbedder
 from limen.errors import BundleError, RuntimeUnavailableError
-from limen.manifest import SCHEMA_VERSION, Graph, Manifest, Part
+from limen.finder import FINDER_VERSION, FinderDetector, FinderInput
+from limen.manifest import (
+    SCHEMA_VERSION,
+    Graph,
+    HaarFinder,
+    Manifest,
+    Part,
+    RuntimeGraph,
+    YuNetFinder,
+)
 from limen.manifest_history import upgraded
 from limen.onnx_check import check_onnx
 from limen.runtimes import RUNTIMES, available_runtimes, open_session
@@ -56,6 +65,8 @@ DEFAULT_BUNDLE = "default.limen"
 # Where the default precision has no graph for an installed runtime, the next best is taken.
 _BY_PREFERENCE = ("float32", "float16", "int8")
 
+AnyGraph = TypeVar("AnyGraph", bound=RuntimeGraph)
+
 
 class Bundle:
     """An opened bundle. Every part has been checked against the manifest.
@@ -82,16 +93,43 @@ class Bundle:
         """A part's bytes, `manifest.json` included, without copying. KeyError for no such part."""
         return self._parts[path]
 
-    def detector(self, yunet: Path | None = None) -> Detector:
-        """The bundle's face finder, or the YuNet file that the user names."""
-        finders = [graph for graph in self.manifest.graphs if graph.role == "finder"]
-        if yunet is not None or finders:
+    def detector(
+        self,
+        yunet: Path | None = None,
+        runtime: str | None = None,
+        threads: int = 1,
+        precision: str | None = None,
+    ) -> Detector:
+        """The bundle's face finder, or the YuNet file that the user names.
+
+        runtime: as for `embedder`; precision: the finder's own default where none is named, since
+        it is another graph than the embedder's. RuntimeUnavailableError where none of the installed
+        ones has a graph of the finder's.
+        """
+        finder = self.manifest.finder
+        if yunet is not None or isinstance(finder, YuNetFinder):
             from limen.yunet import YuNetDetector
 
-            return YuNetDetector(yunet if yunet is not None else self.part(finders[0].path))
-        from limen.haar import HaarDetector
+            return YuNetDetector(
+                yunet if yunet is not None else self.part(self.manifest.finder_graphs[0].path)
+            )
+        if isinstance(finder, HaarFinder):
+            from limen.haar import HaarDetector
 
-        return HaarDetector()
+            return HaarDetector()
+        wanted = precision or finder.default_precision
+        graph = self._choose(finder.graphs, runtime, [wanted], "finder")
+        return FinderDetector(
+            session=open_session(graph.runtime, bytes(self.part(graph.path)), threads),
+            spec=FinderInput(
+                finder.height_px,
+                finder.width_px,
+                graph.layout,
+                Scaling(finder.scaling.mean, finder.scaling.divisor),
+            ),
+            detector_id=finder.detector_id(graph, FINDER_VERSION),
+            min_confidence=finder.min_confidence,
+        )
 
     def embedder(
         self,
@@ -107,7 +145,8 @@ class Bundle:
         the bundle's own where none is given: it is part of the model id.
         RuntimeUnavailableError where no installed runtime has such a graph.
         """
-        return self.embedder_of(self.graph(runtime, precision), detector, threads)
+        finder = detector or self.detector(runtime=runtime)
+        return self.embedder_of(self.graph(runtime, precision), finder, threads)
 
     def embedder_of(
         self, graph: Graph, detector: Detector | None = None, threads: int = 1
@@ -130,22 +169,26 @@ class Bundle:
         Where no precision is asked for and no installed runtime has the default one, the most
         exact that there is.
         """
+        wanted = [precision] if precision else [self.manifest.default_precision, *_BY_PREFERENCE]
+        return self._choose(self.manifest.graphs, runtime, wanted, "embedder")
+
+    def _choose(
+        self, graphs: Sequence[AnyGraph], runtime: str | None, precisions: Sequence[str], role: str
+    ) -> AnyGraph:
         if runtime is not None and runtime not in RUNTIMES:
             raise RuntimeUnavailableError(
                 f"unknown runtime '{runtime}'; expected one of {', '.join(RUNTIMES)}"
             )
         installed = available_runtimes()
-        preferred = [runtime] if runtime else installed
-        wanted = [precision] if precision else [self.manifest.default_precision, *_BY_PREFERENCE]
-        graphs = self.manifest.embedders
-        for precise in wanted:
-            for candidate in preferred:
+        for precise in precisions:
+            for candidate in [runtime] if runtime else installed:
                 for graph in graphs:
                     if graph.runtime == candidate and graph.precision == precise:
                         return graph
         have = ", ".join(f"{g.runtime} {g.precision}" for g in graphs)
+        wanted = precisions[0] if len(precisions) == 1 else "usable"
         raise RuntimeUnavailableError(
-            f"{self._name} has no {precision or 'usable'} graph for "
+            f"{self._name} has no {wanted} {role} graph for "
             f"{runtime or ' or '.join(installed) or 'any runtime'}; "
             f"it has {have}; installed runtimes: {', '.join(installed) or 'none'} "
             "(pip install ai-edge-litert or onnxruntime)"
@@ -219,7 +262,7 @@ def parse_bundle(content: bytes, name: str, trust: Trust = NO_TRUST) -> Bundle:
     _check_names(manifest, set(parts), name)
     for part in manifest.parts():
         _check_part(parts[part.path], part, name)
-    for graph in manifest.graphs:
+    for graph in (*manifest.graphs, *manifest.finder_graphs):
         check = check_onnx if graph.runtime == "onnx" else check_tflite
         check(parts[graph.path], graph.path)
     if not np.allclose(np.array(manifest.alignment.template_xy), TEMPLATE_XY, atol=1e-3):
@@ -268,7 +311,7 @@ def _check_names(manifest: Manifest, found: set[str], name: str) -> None:
     paths = [part.path for part in manifest.parts()]
     if len(set(paths)) != len(paths) or {MANIFEST, SIGNATURES} & set(paths):
         raise BundleError(f"{name}: {MANIFEST} names a part twice")
-    for graph in manifest.graphs:
+    for graph in (*manifest.graphs, *manifest.finder_graphs):
         if graph.sha256 not in graph.equivalents:
             raise BundleError(f"{name}: graph '{graph.path}' is not among its own 'equivalents'")
     beside = found - set(paths) - {MANIFEST, SIGNATURES}

@@ -64,7 +64,7 @@ def replay(
         bundle.part(golden.path), golden, bundle.manifest.embedding_size
     )
     crops = inputs.crops(bundle.manifest.input.px)
-    graphs = {graph.path: graph for graph in bundle.manifest.embedders}
+    graphs = {graph.path: graph for graph in bundle.manifest.graphs}
     detector = bundle.detector() if make is None else None
     results = []
     for row in golden.expected:

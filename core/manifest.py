@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from limen.archive import PART_NAME
 from limen.gate_results import Gate
@@ -37,21 +37,32 @@ class Part(BaseModel):
     bytes: int = Field(ge=1, le=256 * 2**20)
 
 
-class Graph(Part):
+class RuntimeGraph(Part):
     """A network for one runtime at one precision.
 
-    `equivalents` are the digests of the graphs, this one included, whose embeddings the export
-    proved to be the same; they share a model id. `batch` is the fixed number of crops of a call,
-    or None for any; `io` the type of the graph's own input and output, where None is unknown.
+    `equivalents` are the digests of the graphs, this one included, whose answers the export
+    proved to be the same; they share a model id. `batch` is the fixed number of pictures of a
+    call, or None for any; `io` the type of the graph's own input and output.
     """
 
-    role: Literal["embedder", "finder"] = "embedder"
     runtime: Runtime
     precision: Precision
     layout: Literal["NCHW", "NHWC"]
     batch: int | None = Field(None, ge=1, le=1024)
     io: Literal["float32", "int8"] = "float32"
     equivalents: tuple[Digest, ...] = Field(min_length=1, max_length=8)
+
+
+class Graph(RuntimeGraph):
+    """An embedder's."""
+
+    role: Literal["embedder"]
+
+
+class FinderGraph(RuntimeGraph):
+    """A face finder's."""
+
+    role: Literal["finder"]
 
 
 class Cohort(Part):
@@ -117,15 +128,70 @@ class Alignment(BaseModel):
     template_xy: tuple[tuple[float, float], ...] = Field(min_length=5, max_length=5)
 
 
-class Finder(BaseModel):
-    """Which face finder the embedder was made for.
+class HaarFinder(BaseModel):
+    """OpenCV's own cascades, the finder of bundles that carry none."""
 
-    `haar` is OpenCV's own cascades; `yunet` is the bundle's graph of role 'finder', run by OpenCV.
+    model_config = _STRICT
+
+    kind: Literal["haar"] = "haar"
+
+
+class FinderParity(BaseModel):
+    """How far a finder's graph is from the trained network, on real pictures.
+
+    Shares of the pictures' faces, boxes by intersection over union, landmarks by the distance
+    between the eyes.
     """
 
     model_config = _STRICT
 
-    kind: Literal["haar", "yunet"] = "haar"
+    path: PartName
+    pictures: int = Field(ge=1)
+    faces: int = Field(ge=1)
+    found: float = Field(ge=0, le=1)
+    mean_overlap: float = Field(ge=0, le=1)
+    mean_landmark_error: float = Field(ge=0)
+
+
+class GraphFinder(BaseModel):
+    """A finder that the bundle carries, five landmarks and all (`limen.finder`).
+
+    Answers as `limen.anchors` lists them, for inputs of `height_px` x `width_px`.
+    """
+
+    model_config = _STRICT
+
+    kind: Literal["graph"] = "graph"
+    height_px: int = Field(ge=64, le=2048, multiple_of=32)
+    width_px: int = Field(ge=64, le=2048, multiple_of=32)
+    scaling: ScalingSpec
+    min_confidence: float = Field(gt=0, lt=1)
+    default_precision: Precision
+    graphs: tuple[FinderGraph, ...] = Field(min_length=1, max_length=16)
+    parity: tuple[FinderParity, ...] = ()
+
+    def detector_id(self, graph: FinderGraph, version: int) -> str:
+        """Names what shapes the landmarks: graph, precision, input, and how answers become faces."""
+        shaping = {
+            "input": [self.height_px, self.width_px, self.scaling.mean, self.scaling.divisor],
+            "min_confidence": self.min_confidence,
+            "precision": graph.precision,
+            "graphs": sorted(graph.equivalents),
+        }
+        text = json.dumps(shaping, sort_keys=True, separators=(",", ":"))
+        return f"finder-{version}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+class YuNetFinder(BaseModel):
+    """A YuNet file that the bundle carries, run by OpenCV."""
+
+    model_config = _STRICT
+
+    kind: Literal["yunet"] = "yunet"
+    graphs: tuple[FinderGraph, ...] = Field(min_length=1, max_length=1)
+
+
+Finder = Annotated[HaarFinder | GraphFinder | YuNetFinder, Field(discriminator="kind")]
 
 
 class Licence(BaseModel):
@@ -154,7 +220,7 @@ class Manifest(BaseModel):
     embedding_size: int = Field(ge=8, le=4096)
     input: InputSpec
     alignment: Alignment
-    finder: Finder = Finder()
+    finder: Finder = HaarFinder()
     default_precision: Precision
     graphs: tuple[Graph, ...] = Field(min_length=1, max_length=32)
     cohort: Cohort | None = None
@@ -167,26 +233,15 @@ class Manifest(BaseModel):
     provenance: dict[str, Any] = Field(default_factory=dict)
     gate: Gate | None = None
 
-    @model_validator(mode="after")
-    def _check_roles(self) -> Self:
-        if not self.embedders:
-            raise ValueError("no graph has the role 'embedder'")
-        finders = [graph for graph in self.graphs if graph.role == "finder"]
-        if (self.finder.kind == "yunet") != (len(finders) == 1) or len(finders) > 1:
-            raise ValueError(
-                "a finder of kind 'yunet' goes with one graph of role 'finder', and another with none"
-            )
-        return self
-
     @property
-    def embedders(self) -> tuple[Graph, ...]:
-        """The graphs that embed."""
-        return tuple(graph for graph in self.graphs if graph.role == "embedder")
+    def finder_graphs(self) -> tuple[FinderGraph, ...]:
+        """The graphs of the finder, none for OpenCV's cascades."""
+        return () if isinstance(self.finder, HaarFinder) else self.finder.graphs
 
     def parts(self) -> tuple[Part, ...]:
         """Every file that the bundle must hold, and none beside, but for signatures."""
         others = (self.cohort, self.golden)
-        return (*self.graphs, *(part for part in others if part is not None))
+        return (*self.graphs, *self.finder_graphs, *(p for p in others if p is not None))
 
     def model_id(self, graph: Graph, detector_id: str) -> str:
         """A hash over what shapes an embedding: finder, alignment, scaling, graph and precision."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from limen.errors import RuntimeUnavailableError
 from limen.export.errors import ExportError
+from limen.export.finder import export_finder
 from limen.export.gate import breaches_of, check_gate, embedder_of, measure_gate
 from limen.export.gate_table import breach_table, layer_table
 from limen.export.graphs import BuiltGraph, graph_entries
@@ -20,7 +21,15 @@ from limen.export.provenance import packages_and_commit
 from limen.export.recipe import ExportRecipe, load_export_recipe
 from limen.gate_results import Gate
 from limen.golden import make_golden
-from limen.manifest import LAST_SEQUENCE, InputSpec, Licence, Manifest, Precision, ScalingSpec
+from limen.manifest import (
+    LAST_SEQUENCE,
+    HaarFinder,
+    InputSpec,
+    Licence,
+    Manifest,
+    Precision,
+    ScalingSpec,
+)
 from limen.scaling import SCALING
 from limen.sealing import write_bundle
 
@@ -52,6 +61,7 @@ def export_bundle(
     allow: Sequence[str] = (),
     sequence: int | None = None,
     show_layers: bool = False,
+    finder: tuple[Path, Path] | None = None,
     report: Say = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Manifest:
@@ -62,8 +72,9 @@ def export_bundle(
     from 'cohort' where there is one. `pictures` says in the card where they come from. recipe: the
     shipped one for a board where none is given; allow: the gate's breaches that are accepted, each
     as 'GRAPH:LIMIT'; sequence: rises with every export of a name, the time in seconds where none
-    is given; show_layers: report every int8 layer's error, not only after a breach. `report` is
-    told each step.
+    is given; show_layers: report every int8 layer's error, not only after a breach; finder: a
+    finder's checkpoint and its labels, see `limen.export.finder`, without which the bundle's finder
+    is OpenCV's cascades. `report` is told each step.
     ExportError with a table where a graph breaks a limit; CheckpointError, PicturesError and
     RuntimeUnavailableError as their causes raise them. Nothing is written then.
     """
@@ -107,6 +118,9 @@ def export_bundle(
     parts = {graph.path: graph.content for graph in graphs} | {golden.path: golden_content}
     if cohort is not None:
         parts[cohort.path] = content
+    found = None if finder is None else export_finder(*finder, seed=recipe.seed, report=report)
+    if found is not None:
+        parts |= found.parts
     gate = judged(gate, graphs, floats, ranges, recipe, allow, parts, show_layers)
 
     weights_licence = Licence(weights=licence, terms=terms)
@@ -120,6 +134,7 @@ def export_bundle(
             px=input_px, scaling=ScalingSpec(mean=SCALING.mean, divisor=SCALING.divisor)
         ),
         alignment=alignment_of(input_px),
+        finder=HaarFinder() if found is None else found.entry,
         default_precision=precision,
         graphs=graph_entries(graphs),
         cohort=cohort,
@@ -136,8 +151,12 @@ def export_bundle(
             threshold_floor=floor,
             licence=weights_licence,
             pictures=pictures,
+            finder=found,
         ),
-        provenance=_provenance(checkpoint, recipe, len(ranges)),
+        provenance={
+            **_provenance(checkpoint, recipe, len(ranges)),
+            **({} if found is None else {"finder": found.provenance}),
+        },
         gate=gate,
     )
     write_bundle(out, manifest, parts)

@@ -39,12 +39,10 @@ def graph_entries(graphs: Sequence[BuiltGraph]) -> tuple[Graph, ...]:
     Float32 graphs are each other's equivalents, since the gate held all of them to the trained
     network; a graph at another precision has none but itself.
     """
-    digests = {graph.path: digest(graph.content) for graph in graphs}
-    same = tuple(sorted({digests[g.path] for g in graphs if g.precision == "float32"}))
     return tuple(
         Graph(
             path=graph.path,
-            sha256=digests[graph.path],
+            sha256=digest(graph.content),
             bytes=len(graph.content),
             role="embedder",
             runtime=graph.runtime,
@@ -52,7 +50,14 @@ def graph_entries(graphs: Sequence[BuiltGraph]) -> tuple[Graph, ...]:
             layout=graph.layout,
             batch=graph.batch,
             io=graph.io,
-            equivalents=same if graph.precision == "float32" else (digests[graph.path],),
+            equivalents=equivalents_of(graph, graphs),
         )
         for graph in graphs
     )
+
+
+def equivalents_of(graph: BuiltGraph, graphs: Sequence[BuiltGraph]) -> tuple[str, ...]:
+    """The digests of the graphs whose answers are `graph`'s, its own included."""
+    if graph.precision != "float32":
+        return (digest(graph.content),)
+    return tuple(sorted({digest(g.content) for g in graphs if g.precision == "float32"}))

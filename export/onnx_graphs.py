@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,19 +30,21 @@ MOVING_AVERAGE = {"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.05
 Prepare = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
-def float32_onnx(folded: nn.Module, input_px: int) -> bytes:
+def float32_onnx(folded: nn.Module, input_px: int | tuple[int, int]) -> bytes:
     """The network as ONNX: 'crops' (batch, 3, px, px) -> 'embeddings' (batch, D), float32.
 
-    folded: of `limen.export.fold.fold`. Nothing of the machine that exported (paths in stack
-    traces, names of modules) stays in the graph. RuntimeUnavailableError without the packages.
+    input_px: of a square, or height and width; folded: of `limen.export.fold.fold`. Nothing of the
+    machine that exported (paths in stack traces, names of modules) stays in the graph.
+    RuntimeUnavailableError without the packages.
     """
     with converting("the ONNX float32 graph"), tempfile.TemporaryDirectory() as folder:
         import onnx
         import torch
 
+        height, width = (input_px, input_px) if isinstance(input_px, int) else input_px
         program = torch.onnx.export(
             folded,
-            (torch.zeros(2, 3, input_px, input_px),),
+            (torch.zeros(2, 3, height, width),),
             dynamo=True,
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -108,12 +110,14 @@ def int8_onnx(
     calibration: Calibration | None = None,
     keep_float: Sequence[str] = (),
     prepare: Prepare = scaled_channels_first,
+    float_operations: Collection[str] = (),
 ) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
     crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken, by the method of
     `calibration`; keep_float: regular expressions, the nodes in whose names one is found stay in
-    float; prepare: what makes the graph's input of crops. Input and output stay float32.
+    float, and so do all nodes of `float_operations`; prepare: what makes the graph's input of crops.
+    Input and output stay float32.
     ExportError where an expression finds no node.
     """
     calibration = calibration or Calibration()
@@ -149,7 +153,10 @@ def int8_onnx(
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=method,
-            nodes_to_exclude=kept_names([n.name for n in model.graph.node], keep_float),
+            nodes_to_exclude=[
+                *kept_names([n.name for n in model.graph.node], keep_float),
+                *(n.name for n in model.graph.node if n.op_type in float_operations),
+            ],
             extra_options=options,
         )
         return _without_metadata(onnx.load(str(quantised)))

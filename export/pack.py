@@ -30,13 +30,14 @@ from limen.gate_results import Gate
 from limen.golden import draw_golden_inputs, make_golden
 from limen.manifest import (
     LAST_SEQUENCE,
-    Finder,
-    Graph,
+    FinderGraph,
+    HaarFinder,
     InputSpec,
     Licence,
     Manifest,
     Precision,
     ScalingSpec,
+    YuNetFinder,
 )
 from limen.onnx_check import check_onnx
 from limen.runtimes import RUNTIMES, graph_input
@@ -155,11 +156,10 @@ def pack_bundle(
     parts = {g.path: g.content for g in graphs} | {golden.path: golden_content}
     if cohort is not None:
         parts[cohort.path] = content
-    entries = graph_entries(graphs)
+    finder: HaarFinder | YuNetFinder = HaarFinder()
     if detector is not None:
-        finder = _finder(detector)
-        parts[FINDER_FILE] = finder
-        entries = (*entries, _finder_entry(finder))
+        parts[FINDER_FILE] = _finder(detector)
+        finder = YuNetFinder(graphs=(_finder_entry(parts[FINDER_FILE]),))
     gate = judged(gate, graphs, floats, ranges, recipe, allow, parts, False, prepare)
     weights_licence = Licence(weights=licence, terms=terms)
     manifest = Manifest(
@@ -173,9 +173,9 @@ def pack_bundle(
             scaling=ScalingSpec(mean=scaling.mean, divisor=scaling.divisor),
         ),
         alignment=alignment_of(px),
-        finder=Finder(kind="haar" if detector is None else "yunet"),
+        finder=finder,
         default_precision=choose_precision(gate, graphs),
-        graphs=entries,
+        graphs=graph_entries(graphs),
         cohort=cohort,
         golden=golden,
         threshold_floor=floor,
@@ -257,9 +257,9 @@ def _finder(path: Path) -> bytes:
     return content
 
 
-def _finder_entry(content: bytes) -> Graph:
+def _finder_entry(content: bytes) -> FinderGraph:
     sha256 = digest(content)
-    return Graph(
+    return FinderGraph(
         path=FINDER_FILE,
         sha256=sha256,
         bytes=len(content),

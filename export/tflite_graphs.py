@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +27,20 @@ SIGNATURE, INPUT = "serving_default", "args_0"
 CALIBRATION_GROUP = 16
 
 
-def float32_tflite(folded: nn.Module, input_px: int) -> bytes:
+def float32_tflite(folded: nn.Module, input_px: int | tuple[int, int]) -> bytes:
     """The network as TFLite: (1, px, px, 3) -> (1, D), float32, channels last.
 
-    folded: of `limen.export.fold.fold`. RuntimeUnavailableError without the packages.
+    input_px: of a square, or height and width; folded: of `limen.export.fold.fold`.
+    RuntimeUnavailableError without the packages.
     """
     with converting("the TFLite float32 graph"), tempfile.TemporaryDirectory() as folder:
         import litert_torch
         import torch
 
+        height, width = (input_px, input_px) if isinstance(input_px, int) else input_px
         channels_last = litert_torch.to_channel_last_io(folded, args=[0])
         path = Path(folder) / "graph.tflite"
-        example = (torch.zeros(1, input_px, input_px, 3),)
+        example = (torch.zeros(1, height, width, 3),)
         litert_torch.convert(channels_last.eval(), example).export(str(path))
         return path.read_bytes()
 
@@ -70,12 +72,14 @@ def int8_tflite(
     calibration: Calibration | None = None,
     keep_float: Sequence[str] = (),
     io: str = "float32",
+    float_operations: Collection[str] = (),
 ) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
     crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken, by the method of
     `calibration`; keep_float: regular expressions, the layers in whose names one is found stay in
-    float; io: 'float32', so that every graph is called the same way, or 'int8'.
+    float, and so do all `float_operations`, by the quantiser's names; io: 'float32', so that every
+    graph is called the same way, or 'int8'.
     ExportError where an expression finds no layer.
     """
     calibration = calibration or Calibration()
@@ -96,11 +100,13 @@ def int8_tflite(
                 operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
                 algorithm_key="no_quantize",
             )
-        if io == "float32":
-            for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-                recipe.add_quantization_config(
-                    regex=".*", operation_name=end, algorithm_key="no_quantize"
-                )
+        ends = ("INPUT", "OUTPUT") if io == "float32" else ()
+        for kept in (*ends, *float_operations):
+            recipe.add_quantization_config(
+                regex=".*",
+                operation_name=qtyping.TFLOperationName[kept],
+                algorithm_key="no_quantize",
+            )
         return _quantised(float_graph, recipe, crops, calibration)
 
 

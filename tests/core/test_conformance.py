@@ -50,7 +50,7 @@ def golden_bundle(by_hand: SimpleNamespace) -> Bundle:
     }
     plain = parse_bundle(by_hand.sealed(graphs), "plain")
     content, entry = make_golden(
-        {g.path: (g.precision, plain.embedder_of(g)) for g in plain.manifest.embedders}, 16
+        {g.path: (g.precision, plain.embedder_of(g)) for g in plain.manifest.graphs}, 16
     )
     manifest = by_hand.manifest_of(graphs, golden=entry.model_dump(mode="json"))
     parts = [

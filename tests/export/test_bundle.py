@@ -57,7 +57,7 @@ def test_every_graph_embeds_and_agrees_with_torch(
     exported: Any, trained: NDArray[np.float32], crops: NDArray[np.uint8]
 ) -> None:
     bundle = limen.open_bundle(exported.path)
-    for graph in bundle.manifest.embedders:
+    for graph in bundle.manifest.graphs:
         cosine = (bundle.embedder_of(graph).embed(crops) * trained).sum(1)
         assert cosine.mean() > (0.9 if graph.precision == "int8" else 0.999), graph.path
 
@@ -65,10 +65,10 @@ def test_every_graph_embeds_and_agrees_with_torch(
 def test_exporting_board_conforms_and_a_graph_that_drifted_does_not(exported: Any) -> None:
     bundle = limen.open_bundle(exported.path)
     results = replay(bundle)
-    assert [r.path for r in results] == [g.path for g in bundle.manifest.embedders]
+    assert [r.path for r in results] == [g.path for g in bundle.manifest.graphs]
     assert {r.outcome for r in results} == {"conforms"}
     assert all(r.changed == 0 and r.decisions == 105 for r in results)
-    other = bundle.manifest.embedders[3]
+    other = bundle.manifest.graphs[3]
     swapped = replay(bundle, make=lambda _graph, threads: bundle.embedder_of(other))
     assert other.precision == "int8"
     assert {r.outcome for r in swapped if r.precision != "int8"} == {"differs"}

@@ -24,7 +24,7 @@ from limen.yunet import YuNetDetector
 MAX_SIDE_PX = 640
 MIN_OVERLAP = 0.4
 SURE, CANDIDATE = 0.9, 0.35  # YuNet's confidence
-MAX_EYE_DISAGREEMENT = 0.12  # of the distance between the eyes
+MAX_EYE_DISAGREEMENT = 0.1  # of the face's longer side: of a turned face the eyes lie close
 MIRRORED = np.array([1, 0, 2, 4, 3])
 CLOSE_UP_PX = 256
 FACE_SHARES = (0.34, 0.45, 0.58)  # the face's share of a close-up's side
@@ -118,7 +118,7 @@ class Consensus:
         eyes_px = float(np.linalg.norm(points[1] - points[0]))
         if eyes_px < 2 or np.median(spread) > 0.25 * eyes_px:
             return unknown
-        if self._points is not None and self._eyes_elsewhere(image, face, points, eyes_px):
+        if self._points is not None and self._eyes_elsewhere(image, points, eyes_px, side):
             return unknown
         return points
 
@@ -136,9 +136,9 @@ class Consensus:
     def _eyes_elsewhere(
         self,
         image: NDArray[np.uint8],
-        face: DetectedFace,
         points: NDArray[np.float32],
         eyes_px: float,
+        side_px: float,
     ) -> bool:
         import dlib
 
@@ -150,8 +150,8 @@ class Consensus:
         corners = np.array([[p.x, p.y] for p in shape.parts()], np.float32)
         # Corners 0 and 1 belong to the eye on the picture's right, 2 and 3 to the left one.
         eyes = np.stack([corners[2:4].mean(0), corners[:2].mean(0)])
-        error = float(np.linalg.norm(eyes - points[:2], axis=1).mean()) / eyes_px
-        return error > MAX_EYE_DISAGREEMENT
+        error_px = float(np.linalg.norm(eyes - points[:2], axis=1).mean())
+        return error_px > MAX_EYE_DISAGREEMENT * side_px
 
 
 def overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from limen.anchors import STRIDES_PX, decode
+from limen.anchors import decode, overlaps
 from limen.detection import DetectedFace
-from limen.train.finder.network import FinderNetwork
+from limen.train.finder.network import FinderNetwork, answers
 from limen.train.finder.scenes import Scene, SceneSettings, Source, compose
 from limen.train.validation import to_input
 
@@ -38,9 +38,9 @@ class FinderCounts:
         free = list(range(len(faces)))
         boxes = np.asarray([f.box_xyxy for f in faces], np.float32).reshape(-1, 4)
         for box, points in zip(scene.boxes_xyxy, scene.landmarks_xy, strict=True):
-            overlaps = overlap_with(box, boxes)
-            best = max(free, key=lambda i: overlaps[i], default=None)
-            hit = best is not None and overlaps[best] >= MIN_OVERLAP
+            shared = overlaps(box, boxes)
+            best = max(free, key=lambda i: shared[i], default=None)
+            hit = best is not None and shared[best] >= MIN_OVERLAP
             self.sizes_px.append(float(np.sqrt(np.prod(box[2:] - box[:2]))))
             self.found.append(hit)
             if not hit:
@@ -71,14 +71,6 @@ class FinderCounts:
         return rows
 
 
-def overlap_with(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of (4,) `box` with each of (n, 4) `boxes`: (n,)."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=1)
-    union = np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - shared
-    return np.asarray(shared / np.maximum(union, 1e-6), np.float32)
-
-
 def _within(point: NDArray[np.float32], box: NDArray[np.float32]) -> bool:
     return bool((point >= box[:2]).all() and (point <= box[2:]).all())
 
@@ -88,9 +80,8 @@ def detect_with_network(
     network: FinderNetwork, image: NDArray[np.uint8], min_confidence: float = MIN_CONFIDENCE
 ) -> list[DetectedFace]:
     """Faces of an (H, W, 3) uint8 RGB picture whose sides are multiples of 32."""
-    maps = [m[0].permute(1, 2, 0).numpy() for m in network(to_input(image[None]))]
-    levels = len(STRIDES_PX)
-    return decode(maps[:levels], maps[levels : 2 * levels], maps[2 * levels :], min_confidence)
+    found = answers(network(to_input(image[None])))[0].numpy()
+    return decode(found, *image.shape[:2], min_confidence)
 
 
 def evaluate_scenes(

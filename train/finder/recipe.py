@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import tomllib
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from limen.anchors import STRIDES_PX
+from limen.errors import ConfigError
+from limen.settings import explain_validation_error
+from limen.train.recipe import read_recipe
 from limen.train.finder.scenes import SceneSettings
 
 
@@ -19,9 +26,12 @@ class FinderRecipe(BaseModel):
     description: str = ""
     seed: int = Field(1, ge=0)
     channels: int = Field(64, ge=16, le=256, multiple_of=8)
-    height_px: int = Field(256, ge=64, le=1024, multiple_of=32)
-    width_px: int = Field(320, ge=64, le=1024, multiple_of=32)
-    mosaic: float = Field(0.3, ge=0, le=1, description="probability of a scene of many pictures")
+    scenes_px: tuple[int, ...] = Field(
+        (192, 192, 192, 256),
+        min_length=1,
+        description="sides of the square scenes, step after step in turn",
+    )
+    mosaic: float = Field(0.45, ge=0, le=1, description="probability of a scene of many pictures")
     background: float = Field(0.12, ge=0, le=1, description="probability of a scene without a face")
     turned: float = Field(0.08, ge=0, le=1, description="probability of a turn of up to 60°")
     batch: int = Field(16, ge=1, le=1024)
@@ -31,14 +41,41 @@ class FinderRecipe(BaseModel):
     warmup_steps: int = Field(200, ge=0)
     weight_decay: float = Field(0.02, ge=0, le=1)
     box_weight: float = Field(2.0, ge=0)
-    landmark_weight: float = Field(10.0, ge=0)
+    landmark_weight: float = Field(20.0, ge=0)
     ema_decay: float = Field(0.998, ge=0, lt=1)
     validate_every_steps: int = Field(500, ge=1)
     checkpoint_every_steps: int = Field(250, ge=1)
 
-    @property
-    def scenes(self) -> SceneSettings:
-        """How scenes are composed."""
-        return SceneSettings(
-            self.height_px, self.width_px, self.mosaic, self.background, self.turned
-        )
+    @field_validator("scenes_px")
+    @classmethod
+    def _of_whole_cells(cls, sides_px: tuple[int, ...]) -> tuple[int, ...]:
+        for side_px in sides_px:
+            if not 64 <= side_px <= 1024 or side_px % STRIDES_PX[-1]:
+                raise ValueError(f"expected multiples of 32 from 64 to 1024, found {side_px}")
+        return sides_px
+
+    def scenes(self, height_px: int, width_px: int) -> SceneSettings:
+        """How scenes of a size are composed."""
+        return SceneSettings(height_px, width_px, self.mosaic, self.background, self.turned)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then a half cosine down to the final rate."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        low = min(self.final_learning_rate, self.learning_rate)
+        return low + (self.learning_rate - low) * (1 + math.cos(math.pi * done)) / 2
+
+
+def load_finder_recipe(path: str | Path) -> FinderRecipe:
+    """Read a finder's recipe from a file, or the shipped one by its name.
+
+    ConfigError with the key that is wrong.
+    """
+    text, name = read_recipe(path)
+    try:
+        return FinderRecipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {explain_validation_error(error, FinderRecipe)}") from error

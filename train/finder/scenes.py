@@ -8,7 +8,6 @@ alone. Everything follows from the random generator, so that a step repeats exac
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.train.finder.backdrops import face_free_part, pattern
 from limen.train.finder.labels import LANDMARKS, Labels
 
 Image = NDArray[np.uint8]
@@ -24,6 +24,7 @@ Floats = NDArray[np.float32]
 MIRRORED = np.array([1, 0, 2, 4, 3])
 SMALLEST_PX, LARGEST_PX = 12.0, 230.0
 LARGEST_ENLARGEMENT = 1.8
+PICTURED = 0.7  # the share of backdrops from pictures
 LEAST_VISIBLE = 0.45  # of a face's box; less is ignored
 MOSAICS = ((1, 2), (2, 2), (2, 2), (2, 3), (3, 4))
 
@@ -39,13 +40,15 @@ class Scene:
 
 
 class Source(Protocol):
-    """Labelled pictures to compose from."""
+    """Pictures with faces to compose from."""
 
-    faces: Sequence[int]
-    backgrounds: Sequence[int]
+    def __len__(self) -> int: ...
 
-    def read(self, index: int) -> tuple[Image, Labels]:
-        """A picture and its labels, in the picture's own px."""
+    def labels(self, index: int) -> tuple[Labels, tuple[int, int]]:
+        """A picture's labels, in its own px, and its height and width."""
+
+    def read(self, index: int, scale: float = 1.0) -> Image:
+        """A picture, smaller than its own size where `scale` of it is enough."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,8 @@ def compose(source: Source, settings: SceneSettings, rng: np.random.Generator) -
     """One scene."""
     kind = rng.random()
     size = (settings.height_px, settings.width_px)
-    if kind < settings.background and source.backgrounds:
-        image, labels = source.read(int(rng.choice(source.backgrounds)))
-        scene = _place(image, labels, size, _cover(image, size, rng), rng, source)
+    if kind < settings.background:
+        scene = without_faces(backdrop(size, rng, source))
     elif kind < settings.background + settings.mosaic:
         scene = _mosaic(source, settings, rng)
     else:
@@ -102,12 +104,13 @@ def _single(
     largest_px: float | None,
 ) -> Scene:
     """One picture with a face of a chosen size somewhere in the scene."""
-    image, labels = source.read(int(rng.choice(source.faces)))
+    index = int(rng.integers(len(source)))
+    labels, _ = source.labels(index)
     height, width = size
     face = int(rng.integers(len(labels.boxes_xyxy)))
     box = labels.boxes_xyxy[face]
     side = float(np.sqrt(max(1.0, float(np.prod(box[2:] - box[:2])))))
-    most = largest_px or LARGEST_PX
+    most = largest_px or min(LARGEST_PX, 0.9 * min(size))
     wanted = float(np.exp(rng.uniform(np.log(min(SMALLEST_PX, most / 2)), np.log(most))))
     scale = min(wanted / side, LARGEST_ENLARGEMENT)
     turned = rng.random() < settings.turned
@@ -124,7 +127,7 @@ def _single(
         np.float64,
     )
     matrix[:, 2] += np.asarray(target) - centre
-    return _place(image, labels, size, matrix, rng, source)
+    return place(index, size, matrix, rng, source)
 
 
 def _mosaic(source: Source, settings: SceneSettings, rng: np.random.Generator) -> Scene:
@@ -156,37 +159,36 @@ def _mosaic(source: Source, settings: SceneSettings, rng: np.random.Generator) -
     )
 
 
-def _cover(image: Image, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
-    """A random part of `image` that fills the scene."""
-    (height, width), (own_height, own_width) = size, image.shape[:2]
-    least = max(height / own_height, width / own_width)
-    scale = least * float(np.exp(rng.uniform(0, np.log(2.5))))
-    x = rng.uniform(0, own_width * scale - width) if own_width * scale > width else 0.0
-    y = rng.uniform(0, own_height * scale - height) if own_height * scale > height else 0.0
-    return np.array([[scale, 0, -x], [0, scale, -y]], np.float64)
-
-
-def _place(
-    image: Image,
-    labels: Labels,
+def place(
+    index: int,
     size: tuple[int, int],
     matrix: NDArray[np.float64],
     rng: np.random.Generator,
     source: Source,
 ) -> Scene:
+    """Picture `index` of `source`, moved by the (2, 3) `matrix` into a scene of (height, width)."""
     height, width = size
-    behind = _behind(size, rng, source)
+    labels, (own_height, own_width) = source.labels(index)
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    image = source.read(index, scale)
     if scale < 0.5:  # a warp reads four pixels only: shrink first, or small faces alias
-        shrunk_size = tuple(max(1, round(2 * scale * extent)) for extent in image.shape[1::-1])
-        factors = np.array([shrunk_size[0] / image.shape[1], shrunk_size[1] / image.shape[0]])
-        image = np.asarray(cv2.resize(image, shrunk_size, interpolation=cv2.INTER_AREA), np.uint8)
-        drawn = np.concatenate([matrix[:, :2] / factors, matrix[:, 2:]], 1)
+        shrunk = (max(1, round(2 * scale * own_width)), max(1, round(2 * scale * own_height)))
+        if shrunk[0] < image.shape[1]:
+            image = np.asarray(cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA), np.uint8)
+    factors = np.array([image.shape[1] / own_width, image.shape[0] / own_height])
+    drawn = np.concatenate([matrix[:, :2] / factors, matrix[:, 2:]], 1)
+    # Half a pixel, since the middle of the first one is at 0, whatever a pixel's size.
+    drawn[:, 2] += drawn[:, :2] @ ((1 - factors) / 2)
+    if _covers(matrix, (own_height, own_width), size):
+        canvas = cv2.warpAffine(image, drawn, (width, height))
     else:
-        drawn = matrix
-    canvas = cv2.warpAffine(
-        image, drawn, (width, height), dst=behind.copy(), borderMode=cv2.BORDER_TRANSPARENT
-    )
+        canvas = cv2.warpAffine(
+            image,
+            drawn,
+            (width, height),
+            dst=backdrop(size, rng, source),
+            borderMode=cv2.BORDER_TRANSPARENT,
+        )
     boxes, landmarks, ignored = [], [], [list(_moved(b, matrix)) for b in labels.ignored_xyxy]
     for box, points in zip(labels.boxes_xyxy, labels.landmarks_xy, strict=True):
         whole = _moved(box, matrix)
@@ -219,16 +221,35 @@ def _moved(box: Floats, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([middle - half, middle + half])
 
 
-def _behind(size: tuple[int, int], rng: np.random.Generator, source: Source) -> Image:
-    """What shows where the picture does not reach."""
+def _covers(
+    matrix: NDArray[np.float64], picture_size: tuple[int, int], size: tuple[int, int]
+) -> bool:
+    """Whether a picture that `matrix` moves reaches all corners of the scene."""
     height, width = size
-    if source.backgrounds and rng.random() < 0.6:
-        image, _ = source.read(int(rng.choice(source.backgrounds)))
-        covered = cv2.warpAffine(image, _cover(image, size, rng), (width, height))
-        return np.asarray(covered, np.uint8)
-    colours = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
-    canvas = cv2.resize(colours, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(canvas, np.uint8)
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
+    there = (corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    return bool((there >= 0).all() and (there <= np.array(picture_size[::-1]) - 1).all())
+
+
+def backdrop(size: tuple[int, int], rng: np.random.Generator, source: Source) -> Image:
+    """(height, width, 3) uint8 without a face: part of some picture of `source`, or a pattern."""
+    if rng.random() < PICTURED:
+        index = int(rng.integers(len(source)))
+        labels, own_size = source.labels(index)
+        part = face_free_part(labels, own_size, size, rng)
+        if part is not None:
+            image = source.read(index, size[0] / (part[3] - part[1]))
+            left, top, right, bottom = (part * image.shape[1] / own_size[1]).astype(int)
+            cut = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+            method = cv2.INTER_AREA if cut.shape[0] > size[0] else cv2.INTER_LINEAR
+            return np.asarray(cv2.resize(cut, size[::-1], interpolation=method), np.uint8)
+    return pattern(size, rng)
+
+
+def without_faces(image: Image) -> Scene:
+    """The scene of a picture that holds no face."""
+    nothing = np.zeros((0, 4), np.float32)
+    return Scene(image, nothing, np.zeros((0, LANDMARKS, 2), np.float32), nothing)
 
 
 def _spoil(image: Image, rng: np.random.Generator) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,49 +18,68 @@ MAX_SIDE_PX = 640
 MAX_FACE_PX = 300.0
 JPEG_QUALITY = 93
 HELD_OUT_SHARE = 20  # one picture in
+# The decoder's own halvings, smallest first, and the scale up to which each is enough.
+_REDUCED = (
+    (0.125, cv2.IMREAD_REDUCED_COLOR_8),
+    (0.25, cv2.IMREAD_REDUCED_COLOR_4),
+    (0.5, cv2.IMREAD_REDUCED_COLOR_2),
+)
 
 
-class SourceError(LimenError, ValueError):
+class FinderDataError(LimenError, ValueError):
     """There is nothing to learn finding from."""
 
 
 class LabelledPictures:
-    """The pictures that `labels` names, below `folder`; one in twenty is held out by its name.
+    """Those pictures of `labels` that hold a face, below `folder`.
 
-    Pictures are shrunk so that no side is above 640 px and no face above 300 px, and kept as JPEG.
+    They are shrunk so that no side is above 640 px and no face above 300 px, and kept as JPEG.
     """
 
     def __init__(self, labels: Sequence[Labels], folder: Path) -> None:
         self._folder = folder
-        self._labels = list(labels)
-        self._kept: dict[int, tuple[bytes, Labels]] = {}
-        self.faces = [i for i, each in enumerate(self._labels) if len(each.boxes_xyxy)]
-        self.backgrounds = [
-            i
-            for i, each in enumerate(self._labels)
-            if not len(each.boxes_xyxy) and not len(each.ignored_xyxy)
-        ]
-        if not self.faces:
-            raise SourceError("no labelled picture holds a face: label pictures of people first")
+        self._labels = [each for each in labels if len(each.boxes_xyxy)]
+        self._kept: dict[int, tuple[bytes, Labels, tuple[int, int]]] = {}
+        if not self._labels:
+            raise FinderDataError("no labelled picture holds a face: label pictures of people first")
 
     def __len__(self) -> int:
         return len(self._labels)
 
-    def read(self, index: int) -> tuple[NDArray[np.uint8], Labels]:
-        """(H, W, 3) uint8 RGB and its labels in the same px."""
+    @property
+    def faces(self) -> int:
+        """How many faces there are."""
+        return sum(len(each.boxes_xyxy) for each in self._labels)
+
+    def name(self, index: int) -> str:
+        """The picture's file name."""
+        return Path(self._labels[index].path).name
+
+    def labels(self, index: int) -> tuple[Labels, tuple[int, int]]:
+        """A picture's labels, in its own px, and its height and width."""
+        _, labels, size = self._picture(index)
+        return labels, size
+
+    def read(self, index: int, scale: float = 1.0) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, at its own size or, where `scale` of it is enough, a half, a quarter
+        or an eighth of it, which JPEG decodes much faster.
+        """
+        encoded, _, _ = self._picture(index)
+        method = next((flag for least, flag in _REDUCED if scale <= least), cv2.IMREAD_COLOR)
+        bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), method)
+        assert bgr is not None
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def _picture(self, index: int) -> tuple[bytes, Labels, tuple[int, int]]:
         if index not in self._kept:
             self._kept[index] = self._shrink(index)
-        encoded, labels = self._kept[index]
-        bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-        assert bgr is not None
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), labels
+        return self._kept[index]
 
-    def _shrink(self, index: int) -> tuple[bytes, Labels]:
+    def _shrink(self, index: int) -> tuple[bytes, Labels, tuple[int, int]]:
         labels = self._labels[index]
         image = read_picture(self._folder / labels.path)
         height, width = image.shape[:2]
-        sides = labels.boxes_xyxy[:, 2:] - labels.boxes_xyxy[:, :2]
-        largest_px = float(sides.max()) if len(sides) else 1.0
+        largest_px = float((labels.boxes_xyxy[:, 2:] - labels.boxes_xyxy[:, :2]).max())
         scale = min(1.0, MAX_SIDE_PX / max(height, width), MAX_FACE_PX / max(largest_px, 1.0))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         if scale < 1:
@@ -73,15 +92,22 @@ class LabelledPictures:
             labels.landmarks_xy * scale,
             labels.ignored_xyxy * scale,
         )
-        return encoded.tobytes(), small
+        return encoded.tobytes(), small, size[::-1]
 
 
-def open_labelled(file: Path, held_out: bool) -> LabelledPictures:
+def open_labelled(
+    file: Path, held_out: bool, left_out: Collection[str] = ()
+) -> LabelledPictures:
     """The pictures of a labels file, those held out for validation or the others.
 
-    Paths are relative to the file's folder. SourceError where none holds a face.
+    One picture in twenty is held out, by a hash of its name. left_out: names of pictures to pass
+    over. Paths are relative to the file's folder. FinderDataError where none holds a face.
     """
-    chosen = [each for each in read_labels(file) if is_held_out(each.path) == held_out]
+    chosen = [
+        each
+        for each in read_labels(file)
+        if is_held_out(each.path) == held_out and Path(each.path).name not in left_out
+    ]
     return LabelledPictures(chosen, file.parent)
 
 

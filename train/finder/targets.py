@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from limen.anchors import BOX_CHANNELS, LANDMARK_CHANNELS, STRIDES_PX, cell_centres
+from limen.anchors import BOX_CHANNELS, LANDMARK_CHANNELS, STRIDES_PX
 
 SMALLEST_FACE_PX = 10.0
 # Side of the faces (root of the area, px) that a map answers for; neighbours overlap.
@@ -21,20 +21,13 @@ FACE, BACKGROUND, IGNORED = 1, 0, -1
 
 @dataclass(frozen=True)
 class Targets:
-    """For all M cells of all maps: kind (M,) int8 of FACE, BACKGROUND, IGNORED; centres (M, 2) px;
-    strides (M,) px; boxes (M, 4) px and landmarks (M, 10) px of the cell's face, NaN where unknown.
+    """For all M cells: kind (M,) int8 of FACE, BACKGROUND, IGNORED; boxes (M, 4) px and landmarks
+    (M, 10) px of the cell's face, NaN where there is none or its landmarks are unknown.
     """
 
     kind: NDArray[np.int8]
     boxes_xyxy: NDArray[np.float32]
     landmarks_xy: NDArray[np.float32]
-
-
-def grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Centres (M, 2) px and strides (M,) px of the cells of an input of `height` x `width` px."""
-    centres = [cell_centres(height // s, width // s, s) for s in STRIDES_PX]
-    strides = [np.full(len(c), s, np.float32) for c, s in zip(centres, STRIDES_PX, strict=True)]
-    return np.concatenate(centres), np.concatenate(strides)
 
 
 def assign(
@@ -91,19 +84,19 @@ class FinderLoss:
 
     def __call__(
         self,
-        scores: Tensor,
-        boxes: Tensor,
-        landmarks: Tensor,
+        answers: Tensor,
         targets: tuple[Tensor, Tensor, Tensor],
         centres: Tensor,
         strides: Tensor,
     ) -> dict[str, Tensor]:
-        """scores (N, M), boxes (N, M, 4), landmarks (N, M, 10) as the network gives them.
+        """answers (N, M, 15) as the network gives them; centres (M, 2) and strides (M,) px.
 
         targets: kind (N, M) int8, boxes (N, M, 4) px, landmarks (N, M, 10) px. The parts' sum is
         the loss; each is an average over the cells that answer for a face.
         """
         kind, target_boxes, target_landmarks = targets
+        scores, boxes, landmarks = answers.split((1, BOX_CHANNELS, LANDMARK_CHANNELS), 2)
+        scores = scores.squeeze(2)
         face = kind == FACE
         count = face.sum().clamp(min=1)
         row, cell = face.nonzero(as_tuple=True)

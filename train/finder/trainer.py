@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
-import time
+import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +16,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from limen.errors import LimenError
-from limen.files import write_atomically
+from limen.anchors import cells
+from limen.train.checkpoint import CheckpointError
+from limen.train.finder.checkpoint import FinderCheckpoint, load_finder, save_finder
 from limen.train.finder.evaluation import evaluate_scenes
-from limen.train.finder.network import FinderNetwork, flatten
+from limen.train.finder.network import FinderNetwork, answers
 from limen.train.finder.recipe import FinderRecipe
 from limen.train.finder.scenes import Source, compose
-from limen.train.finder.targets import FinderLoss, Targets, assign, grid
-from limen.train.trainer import Progress, averaging
+from limen.train.finder.targets import FinderLoss, Targets, assign
+from limen.train.interruption import stop_on_signals
+from limen.train.journal import Journal
+from limen.train.run_folder import BEST, LAST, hold
+from limen.train.schedule import averaging
+from limen.train.stopwatch import Stopwatch
+from limen.train.trainer import Progress, TrainingError
 from limen.train.validation import to_input
 
-LAST, BEST, LOG = "finder-last.pt", "finder-best.pt", "finder-log.jsonl"
 SELECTION = "score"
-SCHEMA_VERSION = 1
 AHEAD = 6
+LOG_EVERY_STEPS = 20
 VALIDATION_SCENES = 400
-
-
-class FinderCheckpointError(LimenError, ValueError):
-    """A finder's checkpoint cannot be read, or belongs to another recipe."""
+VALIDATION_PX = (256, 320)
+STAGE = "finder"
 
 
 @dataclass(frozen=True)
@@ -69,64 +70,99 @@ class FinderTrainer:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        self.step, self.best = 0, -math.inf
+        self.step = 0
+        self.best: float | None = None
         self.validation: dict[str, float] = {}
+        self.interrupted_by: signal.Signals | None = None
+        self.stopwatch = Stopwatch()
         self._workers = workers
-        self._centres, self._strides = grid(recipe.height_px, recipe.width_px)
         self._loss = FinderLoss(recipe.box_weight, recipe.landmark_weight)
 
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint of the same recipe. CheckpointError otherwise."""
+        saved = load_finder(path)
+        if saved.recipe != self.recipe:
+            raise CheckpointError(
+                f"{path} was made by another recipe: name another --out, or the old recipe"
+            )
+        if saved.optimizer is None:
+            raise CheckpointError(f"{path} holds the averaged weights alone: nothing goes on from it")
+        self.network.load_state_dict(saved.weights)
+        self._averaged_network.load_state_dict(saved.averaged)
+        self.averaged.n_averaged.fill_(saved.step)
+        self.optimizer.load_state_dict(saved.optimizer)
+        self.step, self.validation, self.best = saved.step, saved.validation, saved.best
+
+    @property
+    def _averaged_network(self) -> FinderNetwork:
+        network = self.averaged.module
+        assert isinstance(network, FinderNetwork)
+        return network
+
     def run(self, report: Callable[[Progress], None] = lambda _: None) -> dict[str, float]:
-        """Train to the recipe's end and return the last validation."""
+        """Train to the recipe's end and return the last validation.
+
+        SIGINT and SIGTERM end it after the step at hand with a checkpoint (`interrupted_by`).
+        TrainingError where the loss is not a number; RunFolderError where another process writes
+        to the folder, CheckpointWriteError where the disk is full.
+        """
         recipe = self.recipe
-        centres, strides = torch.from_numpy(self._centres), torch.from_numpy(self._strides)
-        started, seen = time.monotonic(), 0
-        for batch in self._batches(range(self.step, recipe.steps)):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._learning_rate(self.step)
-            self.network.train()
-            outputs = flatten(self.network(to_input(batch.images)))
-            parts = self._loss(*outputs, _stack(batch.targets), centres, strides)
-            total = torch.stack(list(parts.values())).sum()
-            if not torch.isfinite(total):
-                raise FinderCheckpointError(
-                    f"the loss is not a number at step {self.step}: lower the learning rate; "
-                    f"the last checkpoint is {self.out / LAST}"
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(total)
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-            self.optimizer.step()
-            self.averaged.update_parameters(self.network)
-            self.step += 1
-            seen += len(batch.images)
-            last = self.step == recipe.steps
-            if self.held_out and (last or self.step % recipe.validate_every_steps == 0):
-                self._validate(self.held_out)
-            if last or self.step % recipe.checkpoint_every_steps == 0:
-                self.save(self.out / LAST, with_optimizer=True)
-            rate = seen / (time.monotonic() - started)
-            if last or self.step % 20 == 0:
-                self._log({name: float(value.detach()) for name, value in parts.items()}, rate)
-            loss = float(total.detach())
-            report(Progress(self.step, recipe.steps, "finder", loss, rate, self.validation))
+        with (
+            hold(self.out),
+            stop_on_signals() as stop,
+            Journal(self.out, self.step) as journal,
+        ):
+            source = self._batches(range(self.step, recipe.steps))
+            for batch in self.stopwatch.waiting(source):
+                loss, parts = self._train_step(batch)
+                self.step += 1
+                self.stopwatch.computed(len(batch.images))
+                last = self.step == recipe.steps
+                if self.held_out and (last or self.step % recipe.validate_every_steps == 0):
+                    self._validate(self.held_out)
+                ending = last or bool(stop)
+                if ending or self.step % recipe.checkpoint_every_steps == 0:
+                    save_finder(self.out / LAST, self._checkpoint(with_optimizer=True))
+                if ending or self.step % LOG_EVERY_STEPS == 0:
+                    journal.write(self._row(parts))
+                report(self._progress(loss))
+                if ending:
+                    self.interrupted_by = None if last else stop.signal
+                    break
+            source.close()
         return self.validation
 
-    def _learning_rate(self, step: int) -> float:
-        recipe = self.recipe
-        if step < recipe.warmup_steps:
-            return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-        done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
-        low = min(recipe.final_learning_rate, recipe.learning_rate)
-        return low + (recipe.learning_rate - low) * (1 + math.cos(math.pi * done)) / 2
+    def _train_step(self, batch: FinderBatch) -> tuple[float, dict[str, float]]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate_at(self.step)
+        side_px = batch.images.shape[1]
+        centres, strides = (torch.from_numpy(part) for part in cells(side_px, side_px))
+        self.network.train()
+        found = answers(self.network(to_input(batch.images)))
+        parts = self._loss(found, _stack(batch.targets), centres, strides)
+        total = torch.stack(list(parts.values())).sum()
+        if not torch.isfinite(total):
+            raise TrainingError(
+                f"the loss is not a number at step {self.step}: lower the learning rate; "
+                f"the last checkpoint is {self.out / LAST}"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(total)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.network)
+        return float(total.detach()), {k: float(v.detach()) for k, v in parts.items()}
 
-    def _batches(self, steps: range) -> Iterator[FinderBatch]:
+    def _batches(self, steps: range) -> Generator[FinderBatch]:
         """One batch a step, made ahead on other threads, from the seed and the step alone."""
 
         def make(step: int) -> FinderBatch:
             rng = np.random.default_rng([self.recipe.seed, step])
-            scenes = [compose(self.fit, self.recipe.scenes, rng) for _ in range(self.recipe.batch)]
+            side_px = self.recipe.scenes_px[step % len(self.recipe.scenes_px)]
+            settings = self.recipe.scenes(side_px, side_px)
+            scenes = [compose(self.fit, settings, rng) for _ in range(self.recipe.batch)]
             targets = [
-                assign(s.boxes_xyxy, s.landmarks_xy, s.ignored_xyxy, self._centres, self._strides)
+                assign(s.boxes_xyxy, s.landmarks_xy, s.ignored_xyxy, *cells(side_px, side_px))
                 for s in scenes
             ]
             return FinderBatch(np.stack([s.image for s in scenes]), targets)
@@ -145,80 +181,46 @@ class FinderTrainer:
                     future.cancel()
 
     def _validate(self, held_out: Source) -> None:
-        network = self.averaged.module
-        assert isinstance(network, FinderNetwork)
-        self.validation = evaluate_scenes(network, held_out, self.recipe.scenes, VALIDATION_SCENES)
-        if self.validation[SELECTION] >= self.best:
-            self.best = self.validation[SELECTION]
-            self.save(self.out / BEST, with_optimizer=False)
+        self.validation = evaluate_scenes(
+            self._averaged_network, held_out, self.recipe.scenes(*VALIDATION_PX), VALIDATION_SCENES
+        )
+        found = self.validation[SELECTION]
+        if self.best is None or found >= self.best:
+            self.best = found
+            save_finder(self.out / BEST, self._checkpoint(with_optimizer=False))
 
-    def save(self, path: Path, with_optimizer: bool) -> None:
-        """Write a checkpoint; after an interruption `path` holds the old one or the new one."""
-        content = {
-            "schema_version": SCHEMA_VERSION,
-            "recipe": self.recipe.model_dump_json(),
+    def _checkpoint(self, with_optimizer: bool) -> FinderCheckpoint:
+        return FinderCheckpoint(
+            recipe=self.recipe,
+            step=self.step,
+            weights=self.network.state_dict() if with_optimizer else {},
+            averaged=self._averaged_network.state_dict(),
+            optimizer=self.optimizer.state_dict() if with_optimizer else None,
+            provenance=self.provenance,
+            validation=self.validation,
+            best=self.best,
+        )
+
+    def _row(self, parts: dict[str, float]) -> dict[str, Any]:
+        return {
             "step": self.step,
-            "weights": self.network.state_dict() if with_optimizer else {},
-            "averaged": self.averaged.module.state_dict(),
-            "optimizer": self.optimizer.state_dict() if with_optimizer else None,
-            "provenance": json.dumps(self.provenance),
-            "validation": self.validation,
+            "scenes_per_second": round(self.stopwatch.pictures_per_second, 1),
+            "waiting_share": round(self.stopwatch.waiting_share, 3),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **{f"{name}_loss": round(value, 5) for name, value in parts.items()},
+            **self.validation,
         }
-        with write_atomically(path) as file:
-            torch.save(content, file)
 
-    def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same recipe. FinderCheckpointError otherwise."""
-        content = _load(path)
-        if FinderRecipe.model_validate_json(content["recipe"]) != self.recipe:
-            raise FinderCheckpointError(
-                f"{path} was made by another recipe: name another --out, or the old recipe"
-            )
-        self.network.load_state_dict(content["weights"])
-        self.averaged.module.load_state_dict(content["averaged"])
-        self.averaged.n_averaged.fill_(content["step"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.validation = content["step"], content["validation"]
-        if (self.out / BEST).exists():
-            self.best = _load(self.out / BEST)["validation"].get(SELECTION, -math.inf)
-
-    def _log(self, parts: dict[str, float], rate: float) -> None:
-        row = {"step": self.step, "scenes_per_second": round(rate, 1), **parts, **self.validation}
-        rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
-        with (self.out / LOG).open("a") as file:
-            file.write(json.dumps(rounded) + "\n")
-
-
-def load_finder(path: Path) -> tuple[FinderNetwork, dict[str, Any]]:
-    """The averaged network in evaluation mode, and what the checkpoint says of it."""
-    content = _load(path)
-    network = FinderNetwork(FinderRecipe.model_validate_json(content["recipe"]).channels)
-    network.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in content["averaged"].items()}
-    )
-    provenance = {
-        "recipe": json.loads(content["recipe"]),
-        "step": content["step"],
-        "validation": content["validation"],
-        **json.loads(content["provenance"]),
-    }
-    return network.eval(), provenance
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if content["schema_version"] != SCHEMA_VERSION:
-            raise FinderCheckpointError(f"{path}: a finder of another schema than {SCHEMA_VERSION}")
-    except FinderCheckpointError:
-        raise
-    except FileNotFoundError as error:
-        raise FinderCheckpointError(f"{path}: no checkpoint there") from error
-    except Exception as error:  # torch.load raises whatever a damaged file provokes
-        raise FinderCheckpointError(
-            f"{path}: not a whole checkpoint of a finder ({type(error).__name__})"
-        ) from error
-    return content
+    def _progress(self, loss: float) -> Progress:
+        return Progress(
+            self.step,
+            self.recipe.steps,
+            STAGE,
+            loss,
+            self.stopwatch.pictures_per_second,
+            self.stopwatch.bound,
+            self.validation,
+        )
 
 
 def _stack(targets: list[Targets]) -> tuple[Tensor, Tensor, Tensor]:

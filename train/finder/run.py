@@ -1,0 +1,89 @@
+"""Starting or resuming a finder's run: labels, pictures, provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import torch
+
+from limen.errors import ConfigError
+from limen.train.finder.recipe import FinderRecipe
+from limen.train.finder.source import FinderDataError, LabelledPictures, open_labelled
+from limen.train.finder.trainer import FinderTrainer
+from limen.train.networks.family import count_parameters
+from limen.train.run import default_workers
+from limen.train.run_folder import LAST
+
+
+class StartedFinderTraining(FinderTrainer):
+    """A trainer that can say in a line what it is about to do."""
+
+    def summary(self) -> str:
+        """The run in one line."""
+        assert isinstance(self.fit, LabelledPictures)
+        return (
+            f"{count_parameters(self.network):,} parameters; {self.fit.faces:,} faces in "
+            f"{len(self.fit):,} pictures; {self.recipe.steps:,} steps of {self.recipe.batch} scenes, "
+            f"from step {self.step:,}"
+        )
+
+
+def start_finder_training(
+    recipe: FinderRecipe,
+    labels: Path,
+    out: Path,
+    *,
+    left_out: Collection[str] = (),
+    resume: bool = False,
+    threads: int | None = None,
+    workers: int | None = None,
+) -> StartedFinderTraining:
+    """Read the labels and return what `run` then runs.
+
+    labels: a file of 'limen label'; left_out: names of pictures never to train on or choose by.
+    threads: of the network, all cores where None; workers: threads that compose scenes.
+
+    ConfigError where `out` already holds a run and `resume` was not asked for, or the reverse.
+    LabelError where the labels cannot be read, FinderDataError where they hold no face.
+    """
+    last = out / LAST
+    if last.exists() and not resume:
+        raise ConfigError(f"{last} exists: add --resume to go on from it, or name another --out")
+    if resume and not last.exists():
+        raise ConfigError(f"nothing to resume: no {last}")
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    cv2.setNumThreads(1)  # scenes are small, and the workers are the threads
+    fit = open_labelled(labels, held_out=False, left_out=left_out)
+    try:
+        held_out: LabelledPictures | None = open_labelled(labels, held_out=True, left_out=left_out)
+    except FinderDataError:  # too few pictures for one in twenty
+        held_out = None
+    provenance = {
+        "data": {
+            "labels_sha256": hashlib.sha256(labels.read_bytes()).hexdigest(),
+            "pictures": len(fit),
+            "faces": fit.faces,
+            "held_out_pictures": len(held_out) if held_out else 0,
+            "left_out_names": len(left_out),
+        },
+        "packages": {name: version(name) for name in ("limen", "torch", "numpy")},
+    }
+    trainer = StartedFinderTraining(
+        recipe, fit, held_out, out, provenance, workers or default_workers()
+    )
+    if resume:
+        trainer.resume(last)
+    return trainer
+
+
+def read_names(file: Path) -> frozenset[str]:
+    """Names of pictures, one a line. ConfigError where the file cannot be read."""
+    try:
+        return frozenset(file.read_text("utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: the list of names cannot be read ({error})") from error
