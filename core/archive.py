@@ -143,7 +143,7 @@ def _local_end(view: memoryview, entry: _Entry, directory_at: int, name: str) ->
         raise _not_whole(name, f"part '{entry.name}' is described twice, differently")
     if bytes(view[start : start + name_size]) != entry.name.encode("ascii"):
         raise _not_whole(name, f"part '{entry.name}' has two names")
-    return start + name_size
+    return int(start + name_size)
 
 
 def _checked_name(raw: bytes, name: str) -> str:
