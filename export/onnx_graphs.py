@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.export.errors import converting
+from limen.export.learnt_ranges import LearntRanges, onnx_ranges
 from limen.scaling import SCALING
 
 if TYPE_CHECKING:
@@ -55,11 +56,15 @@ def float32_onnx(folded: nn.Module, input_px: int | tuple[int, int]) -> bytes:
 
 
 def int8_onnx(
-    float_graph: bytes, crops: NDArray[np.uint8], float_operations: Collection[str] = ()
+    float_graph: bytes,
+    crops: NDArray[np.uint8],
+    float_operations: Collection[str] = (),
+    learnt: LearntRanges | None = None,
 ) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
-    crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken.
+    crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken, unless they were
+    learnt in training (`limen.export.learnt_ranges`).
     float_operations: ONNX operations that stay float32, as input and output do.
     """
     with converting("the ONNX int8 graph"), tempfile.TemporaryDirectory() as folder:
@@ -75,6 +80,9 @@ def int8_onnx(
         whole, prepared, quantised = (Path(folder) / f"{n}.onnx" for n in ("f", "p", "q"))
         whole.write_bytes(float_graph)
         quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
+        options: dict[str, Any] = RANGES
+        if learnt is not None:  # the quantiser wants a calibration nevertheless
+            crops, options = crops[:1], {**RANGES, **_overrides(prepared.read_bytes(), learnt)}
         quantize_static(
             str(prepared),
             str(quantised),
@@ -89,9 +97,19 @@ def int8_onnx(
                 if node.op_type in float_operations
             ],
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options=RANGES,
+            extra_options=options,
         )
         return _without_metadata(onnx.load(str(quantised)))
+
+
+def _overrides(prepared: bytes, learnt: LearntRanges) -> dict[str, Any]:
+    ranges = onnx_ranges(prepared, learnt)
+    return {
+        "TensorQuantOverrides": {
+            name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+            for name, (low, high) in ranges.items()
+        }
+    }
 
 
 def _calibration_reader(crops: NDArray[np.uint8]) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.export.errors import converting
+from limen.export.learnt_ranges import LearntRanges, tflite_ranges
 from limen.scaling import SCALING
 
 if TYPE_CHECKING:
@@ -63,13 +64,16 @@ def float16_tflite(float_graph: bytes) -> bytes:
 
 
 def int8_tflite(
-    float_graph: bytes, crops: NDArray[np.uint8], float_operations: Collection[str] = ()
+    float_graph: bytes,
+    crops: NDArray[np.uint8],
+    float_operations: Collection[str] = (),
+    learnt: LearntRanges | None = None,
 ) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
-    crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken. Input and
-    output stay float32, so that every graph is called the same way; so do the
-    `float_operations`, by the quantiser's names.
+    crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken, unless they were
+    learnt in training (`limen.export.learnt_ranges`). Input and output stay float32, so that every
+    graph is called the same way; so do the `float_operations`, by the quantiser's names.
     """
     with converting("the TFLite int8 graph"):
         from ai_edge_quantizer import qtyping, recipe_manager
@@ -87,14 +91,23 @@ def int8_tflite(
                 operation_name=qtyping.TFLOperationName[kept],
                 algorithm_key="no_quantize",
             )
-        return _quantised(float_graph, recipe, crops)
+        return _quantised(float_graph, recipe, crops, learnt)
 
 
-def _quantised(float_graph: bytes, recipe: Any, crops: NDArray[np.uint8] | None) -> bytes:
+def _quantised(
+    float_graph: bytes,
+    recipe: Any,
+    crops: NDArray[np.uint8] | None,
+    learnt: LearntRanges | None = None,
+) -> bytes:
     from ai_edge_quantizer import quantizer
 
     work = quantizer.Quantizer(float_graph, recipe.get_quantization_recipe())
-    ranges = None if crops is None else _ranges(work, crops)
+    ranges = None if crops is None else _ranges(work, crops if learnt is None else crops[:1])
+    if ranges is not None and learnt is not None:
+        for name, (low, high) in tflite_ranges(float_graph, learnt).items():
+            for end, value in (("min", low), ("max", high)):
+                ranges[name][end] = np.full_like(ranges[name][end], value)
     result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
