@@ -17,9 +17,11 @@ from limen.cli import (
     calibration,
     demo,
     door,
+    factor,
     gallery,
     matching,
     pictures,
+    replay,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -58,7 +60,18 @@ def options(
     )
 
 
-for part in (demo, gallery, calibration, matching, door, pictures, bundle, workstation):
+for part in (
+    demo,
+    gallery,
+    calibration,
+    matching,
+    door,
+    factor,
+    replay,
+    pictures,
+    bundle,
+    workstation,
+):
     part.register(app)
 
 

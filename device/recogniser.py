@@ -17,10 +17,14 @@ from limen.recognition import FaceSample
 class Recogniser:
     """Compares probes with each subject's fused references; `score >= threshold` matches.
 
-    CalibrationError where a subject's references cannot be fused, or the threshold is no cosine.
+    find_lookalikes: whether to compare all subjects with each other first; quadratic in their
+    number. CalibrationError where a subject's references cannot be fused, or the threshold is no
+    cosine.
     """
 
-    def __init__(self, references: References, threshold: float) -> None:
+    def __init__(
+        self, references: References, threshold: float, *, find_lookalikes: bool = False
+    ) -> None:
         # An operating point may lie just above 1: the next number after a stranger's score of 1.
         if not (math.isfinite(threshold) and -1 <= threshold <= 1.0001):
             raise CalibrationError(
@@ -34,6 +38,12 @@ class Recogniser:
             if references.subject_ids
             else np.zeros((0, 0), np.float32)
         )
+        self._lookalikes = self._find_lookalikes() if find_lookalikes else frozenset()
+
+    @property
+    def lookalikes(self) -> frozenset[str]:
+        """The subjects whose fused references match another subject's at the threshold."""
+        return self._lookalikes
 
     @property
     def threshold(self) -> float:
@@ -80,10 +90,12 @@ class Recogniser:
         *,
         min_quality: float = 0.0,
         min_face_px: float = 0.0,
+        track: int | None = None,
     ) -> Decision:
         """What becomes of a frame and the sample taken from it, None where no face was found.
 
         A face below `min_quality` (0 to 1) or narrower than `min_face_px` is a failure to acquire.
+        track: which visitor the sample is of, where visitors are followed.
         """
         if sample is None:
             return Decision(
@@ -93,9 +105,9 @@ class Recogniser:
                 frame.sequence,
                 frame.captured_at_s,
             )
-        outcome, candidate = Outcome.FAILURE_TO_ACQUIRE, None
+        outcome, candidate, runner_up = Outcome.FAILURE_TO_ACQUIRE, None, None
         if sample.quality >= min_quality and sample.face.width_px >= min_face_px:
-            candidate = next(iter(self.identify(sample.embedding)), None)
+            candidate, runner_up = self._best_two(sample.embedding)
             matched = candidate is not None and self.matches(candidate)
             outcome = Outcome.MATCH if matched else Outcome.NO_MATCH
         return Decision(
@@ -107,9 +119,35 @@ class Recogniser:
             quality=sample.quality,
             box_xyxy=sample.face.box_xyxy,
             faces=sample.faces,
+            track=track,
+            runner_up=runner_up,
+            lookalike=candidate is not None and candidate.subject_id in self._lookalikes,
         )
 
+    def _best_two(self, probe: NDArray[np.float32]) -> tuple[Candidate | None, Candidate | None]:
+        """The best candidate and the next, without sorting ten thousand."""
+        scores = self._scores(probe)
+        found: list[Candidate | None] = []
+        for _ in range(min(2, len(scores))):
+            best = int(scores.argmax())  # the first of equals, as in `identify`
+            found.append(Candidate(self._subject_ids[best], float(scores[best])))
+            scores[best] = -np.inf
+        found += [None, None]
+        return found[0], found[1]
+
+    def _find_lookalikes(self) -> frozenset[str]:
+        found: set[str] = set()
+        rows = 256  # a block of the square at a time, for a board's memory
+        for first in range(0, len(self._templates), rows):
+            scores = self._templates[first : first + rows] @ self._templates.T
+            mine = np.arange(len(scores))
+            scores[mine, first + mine] = -np.inf
+            alike = np.flatnonzero((scores >= self._threshold).any(axis=1))
+            found.update(self._subject_ids[first + index] for index in alike)
+        return frozenset(found)
+
     def _scores(self, probe: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A fresh array, (subjects,) float32."""
         if not self._subject_ids:
             return np.zeros(0, np.float32)
         if probe.shape != self._templates.shape[1:]:
@@ -117,4 +155,5 @@ class Recogniser:
                 f"references have {self._templates.shape[1]} values, the probe has shape "
                 f"{probe.shape}: use the bundle that the gallery was enrolled with"
             )
-        return self._templates @ probe
+        scores: NDArray[np.float32] = self._templates @ probe
+        return scores
