@@ -72,7 +72,7 @@ def _check_factor(path: Path, subject_id: str, entry: str) -> bool:
     try:
         return SecondFactors(path).check(subject_id, entry)
     except ConfigError as error:  # fails closed; the door goes on for whoever needs no factor
-        logger.error("%s", error)
+        logger.warning("%s", error)
         return False
 
 

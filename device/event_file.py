@@ -49,7 +49,7 @@ class EventFile:
                 self._lines.emit(event)
         except OSError as error:
             if self._lost == 0:
-                logger.error(
+                logger.warning(
                     "%s: events cannot be written (%s): free some space; the door goes on",
                     self._path,
                     error.strerror,

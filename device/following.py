@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -45,7 +45,7 @@ class FollowPolicy:
     wait_s: float = 0.4
     same: float = 0.1
     max_faces: int = 8
-    tracker: TrackerPolicy = TrackerPolicy()
+    tracker: TrackerPolicy = field(default_factory=TrackerPolicy)
 
     def __post_init__(self) -> None:
         if not (1 <= self.shots <= 50 and 1 <= self.max_faces <= 50):

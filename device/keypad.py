@@ -27,7 +27,7 @@ _EV_KEY, _PRESSED = 1, 1
 _EVIOCGRAB = 0x40044590
 _ENTER, _BACKSPACE = {28, 96}, 14
 _KEYS = {
-    **{code: digit for code, digit in zip(range(2, 12), "1234567890", strict=True)},
+    **dict(zip(range(2, 12), "1234567890", strict=True)),
     **dict(zip((79, 80, 81, 75, 76, 77, 71, 72, 73, 82), "1234567890", strict=True)),
     **dict(zip((30, 48, 46, 32, 18, 33), "ABCDEF", strict=True)),
 }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import time, tzinfo
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from limen.device.gatekeeper import Demand
 from limen.device.limits import LimitPolicy
-from limen.device.rights import DAYS, Period, Rights
+from limen.device.rights import DAYS, Day, Period, Rights
 from limen.device.trusted_clock import ClockTrust
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -22,7 +22,7 @@ class PeriodConfig(BaseModel):
 
     model_config = _STRICT
 
-    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(
+    days: tuple[Day, ...] = Field(
         default=DAYS, min_length=1, description="days on which the period starts"
     )
     start: time = Field(description="local time at which it starts, such as '07:00'")

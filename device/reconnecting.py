@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,7 +43,7 @@ class ReconnectingSource(ClosingSource):
         self._sleep = sleep
         self._idle: Callable[[], None] | None = None
         self._camera: FrameSource | None = None
-        self._closed = False
+        self._closed = threading.Event()
         self._told = ""
 
     def when_idle(self, call: Callable[[], None]) -> None:
@@ -54,7 +55,7 @@ class ReconnectingSource(ClosingSource):
 
     def __iter__(self) -> Iterator[Frame]:
         sequence, wait_s = 0, FIRST_WAIT_S
-        while not self._closed:
+        while not self._closed.is_set():
             opened_s = self._clock()
             try:
                 with self._open_camera() as camera:
@@ -62,12 +63,12 @@ class ReconnectingSource(ClosingSource):
                     if self._idle is not None:
                         camera.when_idle(self._idle)
                     for frame in camera:
-                        if self._closed:
+                        if self._closed.is_set():
                             return
                         self._told = ""
                         yield replace(frame, sequence=sequence)
                         sequence += 1
-                if self._closed:
+                if self._closed.is_set():
                     return
                 raise SourceError("the camera ended: check its cable, power and network")
             except SourceError as error:
@@ -88,12 +89,12 @@ class ReconnectingSource(ClosingSource):
 
     def _wait(self, seconds: float) -> None:
         end_s = self._clock() + seconds
-        while not self._closed and (left_s := end_s - self._clock()) > 0:
+        while not self._closed.is_set() and (left_s := end_s - self._clock()) > 0:
             if self._idle is not None:
                 self._idle()
             self._sleep(min(IDLE_S, left_s))
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         if self._camera is not None:
             self._camera.close()

@@ -201,7 +201,7 @@ class _Loop:
             if not self._gallery_lost:
                 self._gallery_lost = True
                 self._door.forget()
-                logger.error("%s; nobody is recognised until it can be read", error)
+                logger.warning("%s; nobody is recognised until it can be read", error)
                 self._emit(Event(EventKind.GALLERY, "cannot be read"))
             return False
         if self._gallery_lost:
@@ -291,7 +291,7 @@ class _Loop:
         try:
             self._attendants.reload(self._door)
         except LimenError as error:
-            logger.error("the configuration was not taken over: %s", error)
+            logger.warning("the configuration was not taken over: %s", error)
             self._emit(Event(EventKind.RELOADED, "refused, the old one stays"))
         else:
             self._emit(Event(EventKind.RELOADED))

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +81,8 @@ class SecondFactors:
         value = _normal(entry)
         factors = self._factors.get(subject_id) or [_Factor("pin", b"\0" * 16, b"")]
         # Every factor is tried, so that the time does not tell which one it was.
-        return any([hmac.compare_digest(_digest(value, f.salt), f.digest) for f in factors])
+        tried = [hmac.compare_digest(_digest(value, f.salt), f.digest) for f in factors]
+        return any(tried)
 
     def _write(self, factors: dict[str, list[_Factor]]) -> None:
         told = {
@@ -140,5 +142,5 @@ def _digest(value: str, salt: bytes) -> bytes:
 
 
 def _is_guessable(pin: str) -> bool:
-    steps = {(int(b) - int(a)) % 10 for a, b in zip(pin, pin[1:], strict=False)}
+    steps = {(int(b) - int(a)) % 10 for a, b in pairwise(pin)}
     return steps in ({0}, {1}, {9})

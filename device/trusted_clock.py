@@ -43,7 +43,7 @@ def kernel_is_synchronised() -> bool:
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         # struct timex with modes 0 only reads; 512 bytes hold it on every Linux.
-        return 0 <= libc.adjtimex(ctypes.create_string_buffer(512)) < _TIME_ERROR
+        return 0 <= int(libc.adjtimex(ctypes.create_string_buffer(512))) < _TIME_ERROR
     except (AttributeError, OSError):
         return False
 
