@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 
+import cv2
 import numpy as np
 
 from limen.device.values import Frame
@@ -14,10 +15,11 @@ FROZEN_S = 5.0
 FROZEN_FRAMES = 10
 DARK_S = 3.0
 BLACK_MEAN, BLACK_SPREAD = 12.0, 5.0
-# Grey levels between neighbours; a covered or blinded lens leaves less than a dim scene's noise.
-BLIND_DETAIL = 1.0
+# Grey levels between neighbouring blocks, across and down; a covered or fogged lens leaves less.
+BLIND_DETAIL = 0.5
 GLARE_MEAN = 245.0
 _STEP_PX = 8
+_BLOCK_PX = 8
 
 
 class Health(StrEnum):
@@ -49,6 +51,7 @@ class HealthMonitor:
         self._mark: int | None = None
         self._same_since_s = 0.0
         self._same_frames = 0
+        self._frozen = False
         self._poor: _Since | None = None
 
     @property
@@ -59,11 +62,11 @@ class HealthMonitor:
     @property
     def is_frozen(self) -> bool:
         """Whether the frames must not be believed: a face in them may have left long ago."""
-        return self._health is Health.FROZEN
+        return self._frozen
 
     def stopped(self) -> bool:
         """The source gave up. Whether that is news."""
-        self._mark, self._poor = None, None
+        self._mark, self._poor, self._frozen = None, None, False
         return self._become(Health.STOPPED)
 
     def see(self, frame: Frame) -> bool:
@@ -75,7 +78,9 @@ class HealthMonitor:
         if mark != self._mark:
             self._mark, self._same_since_s, self._same_frames = mark, now_s, 0
         self._same_frames += 1
-        frozen = self._same_frames >= FROZEN_FRAMES and now_s - self._same_since_s >= FROZEN_S
+        self._frozen = self._same_frames >= FROZEN_FRAMES and (
+            now_s - self._same_since_s >= FROZEN_S
+        )
         look = _look(frame)
         if look is Health.OK:
             self._poor = None
@@ -84,7 +89,7 @@ class HealthMonitor:
         poor = self._poor is not None and now_s - self._poor.at_s >= DARK_S
         if poor and self._poor is not None:
             return self._become(self._poor.what)
-        return self._become(Health.FROZEN if frozen else Health.OK)
+        return self._become(Health.FROZEN if self._frozen else Health.OK)
 
     def _become(self, health: Health) -> bool:
         changed, self._health = health is not self._health, health
@@ -92,13 +97,19 @@ class HealthMonitor:
 
 
 def _look(frame: Frame) -> Health:
-    grey = frame.image[::2, ::2, 1].astype(np.float32)
+    grey = frame.image[::2, ::2].mean(axis=2, dtype=np.float32)
     mean, spread = float(grey.mean()), float(grey.std())
     if mean < BLACK_MEAN and spread < BLACK_SPREAD:
         return Health.BLACK
-    if min(grey.shape) < 2:
+    if min(grey.shape) < 2 * _BLOCK_PX:
         return Health.BLIND
-    detail = float(np.abs(np.diff(grey, axis=1)).mean() + np.abs(np.diff(grey, axis=0)).mean())
+    # Means of blocks: a covered lens has noise, but no edges.
+    blocks = cv2.resize(
+        grey,
+        (grey.shape[1] // _BLOCK_PX, grey.shape[0] // _BLOCK_PX),
+        interpolation=cv2.INTER_AREA,
+    )
+    detail = float(np.abs(np.diff(blocks, axis=1)).mean() + np.abs(np.diff(blocks, axis=0)).mean())
     if mean > GLARE_MEAN or detail < BLIND_DETAIL:
         return Health.BLIND
     return Health.OK

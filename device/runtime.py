@@ -238,10 +238,11 @@ class _Loop:
         health = self._attendants.health
         if health is None:
             return True
+        was_frozen = health.is_frozen
         if health.see(frame):
             self._tell_health(health.health.value)
-            if health.is_frozen:
-                self._door.forget()
+        if health.is_frozen and not was_frozen:
+            self._door.forget()
         return not health.is_frozen
 
     def lost(self, error: SourceError) -> None:
