@@ -22,6 +22,7 @@ from limen.cli import (
     matching,
     pictures,
     replay,
+    service,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -68,6 +69,7 @@ for part in (
     door,
     factor,
     replay,
+    service,
     pictures,
     bundle,
     workstation,
