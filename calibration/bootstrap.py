@@ -24,9 +24,7 @@ class PeopleDraws:
     number: NDArray[np.int64]
 
 
-def draw_people(
-    subject: NDArray[np.int64], draws: int, rng: np.random.Generator
-) -> PeopleDraws:
+def draw_people(subject: NDArray[np.int64], draws: int, rng: np.random.Generator) -> PeopleDraws:
     """Draws of as many people as there are, with replacement; their comparisons come whole.
 
     subject: (n,), whom a comparison belongs to. CalibrationError for fewer than two people.

@@ -64,8 +64,7 @@ def tail_evidence(
     if trials == 0 or stranger.shape != scores.shape:
         raise CalibrationError("expected non-mated scores, each with the stranger it is of")
     values = np.asarray(scores, np.float64)
-    _, person = np.unique(stranger, return_inverse=True)
-    comparisons = np.bincount(person)
+    person, comparisons = numbered(stranger)
     # More than asked for, so that the first few strangers are always among them.
     kept = min(trials, int(np.ceil(trials * max(max_rate, MIN_TAIL))) + 1)
     top = np.argpartition(-values, kept - 1)[:kept] if kept < trials else np.arange(trials)
@@ -97,17 +96,31 @@ def design_effect(hit: NDArray[np.bool_], person: NDArray[np.int64]) -> float:
 
     hit: (n,), whether each comparison was an error; person: (n,), whom they share.
     """
-    _, number = np.unique(person, return_inverse=True)
-    comparisons = np.bincount(number)
-    hits = np.bincount(number, hit).astype(np.int64)
+    number, comparisons = numbered(person)
+    hits = np.bincount(number, hit, len(comparisons)).astype(np.int64)
+    return design_effect_of_counts(hits, comparisons)
+
+
+def design_effect_of_counts(hits: NDArray[np.int64], comparisons: NDArray[np.int64]) -> float:
+    """The same from the errors and the comparisons of each person, both (people,)."""
     effect = _design_effect(
         np.array([hits.sum()]),
         np.array([(hits**2).sum()]),
         np.array([(hits * comparisons).sum()]),
         comparisons,
-        len(hit),
+        int(comparisons.sum()),
     )
     return float(effect[0])
+
+
+def numbered(person: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """People numbered from 0, (n,), and how many comparisons each has, (people,)."""
+    shifted = person - person.min()
+    if int(shifted.max()) > 4 * len(person):  # numbers far apart: a table of them would be large
+        shifted = np.unique(person, return_inverse=True)[1]
+    counts = np.bincount(shifted)
+    present = counts > 0
+    return (np.cumsum(present) - 1)[shifted], counts[present]
 
 
 def _occurrence(who: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -37,9 +37,7 @@ class DoorScores:
     best_stranger: NDArray[np.int64]
 
     @classmethod
-    def independent(
-        cls, mated: NDArray[np.float32], non_mated: NDArray[np.float32]
-    ) -> DoorScores:
+    def independent(cls, mated: NDArray[np.float32], non_mated: NDArray[np.float32]) -> DoorScores:
         """Scores of which each is of another person, against a gallery of one."""
         people = np.arange(len(non_mated))
         return cls(mated, np.arange(len(mated)), non_mated, people, non_mated, people)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from limen.calibration.clusters import ALLOWANCE, design_effect
 from limen.calibration.bounds import predicted_errors
+from limen.calibration.clusters import ALLOWANCE, design_effect
 from limen.calibration.fusion import fuse, fused_probes
 from limen.errors import CalibrationError
 
@@ -101,7 +101,10 @@ def what_if(
         drawn = rng.permutation(people)
         added = drawn[: max(0, max(sizes) - len(templates))]
         joined = np.concatenate(
-            [templates[rng.permutation(len(templates))], _stand_ins(cohort, cohort_subject, added, shots)]
+            [
+                templates[rng.permutation(len(templates))],
+                _stand_ins(cohort, cohort_subject, added, shots),
+            ]
         )
         rest = ~np.isin(cohort_subject, added)
         probes, who = fused_probes(cohort[rest], cohort_subject[rest], probe_frames)
@@ -150,7 +153,10 @@ def _sized(
 
 
 def _stand_ins(
-    cohort: NDArray[np.float32], cohort_subject: NDArray[np.int64], added: NDArray[np.int64], shots: int
+    cohort: NDArray[np.float32],
+    cohort_subject: NDArray[np.int64],
+    added: NDArray[np.int64],
+    shots: int,
 ) -> NDArray[np.float32]:
     if len(added) == 0:
         return np.zeros((0, cohort.shape[1]), np.float32)

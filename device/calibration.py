@@ -10,6 +10,9 @@ from limen.bundle import Bundle, CohortEmbeddings
 from limen.calibration.calibrate import calibrate
 from limen.calibration.door_scores import DoorScores, Probes, door_scores
 from limen.calibration.enrolment_faults import find_faults
+from limen.calibration.fusion import fuse
+from limen.calibration.identification import SizedRate, what_if
+from limen.calibration.menagerie import Menagerie, menagerie
 from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery import Gallery
 from limen.device.subjects import References
@@ -126,6 +129,39 @@ def calibrate_gallery(
     return keep_calibration(gallery, found)
 
 
+def sized_rates(found: Calibration, largest: int, rng: np.random.Generator) -> list[SizedRate]:
+    """FPIR at the found threshold for galleries of up to `largest`, the present size among them.
+
+    CalibrationError where the cohort has too few strangers to play so many people.
+    """
+    people = len(found.references.subject_ids)
+    sizes = {people, largest, *np.geomspace(1, max(largest, 2), 8).round().astype(int).tolist()}
+    return what_if(
+        fuse(found.references.embeddings, found.references.subject, people),
+        found.cohort.embeddings,
+        found.cohort.subject,
+        found.point.threshold,
+        sorted(size for size in sizes if size <= max(largest, people)),
+        confidence=found.point.confidence,
+        rng=rng,
+        probe_frames=found.point.probe_frames,
+    )
+
+
+def gallery_menagerie(found: Calibration) -> Menagerie:
+    """Who of the enrolled is missed often, is matched by strangers, or looks like whom."""
+    return menagerie(
+        found.references.embeddings,
+        found.references.subject,
+        len(found.references.subject_ids),
+        found.cohort.embeddings,
+        found.cohort.subject,
+        found.scores.mated,
+        found.scores.mated_subject,
+        found.point.threshold,
+    )
+
+
 def same_wish(point: OperatingPoint) -> Wish:
     """What the point was asked for, to be asked again. Lookalikes were accepted then, if any."""
     return Wish(
@@ -178,6 +214,6 @@ def _notes(
     if probes is None and len(scores.mated):
         notes.append(
             "FNMR is of enrolment shots against each other, which are more alike than visits: "
-            "expect more misses at the door, or measure them with 'limen calibrate --guide'."
+            "expect more misses at the door."
         )
     return tuple(notes)

@@ -206,7 +206,9 @@ def test_door_scores_count_every_comparison_of_strangers_and_know_whose_they_are
     assert len(scores.mated) == 5
     templates = fuse(references, subject, 2)
     seen = sorted(zip(scores.stranger.tolist(), scores.non_mated.tolist(), strict=True))
-    expected = [(int(people[i]), float(cohort[i] @ templates[j])) for i in range(11) for j in (0, 1)]
+    expected = [
+        (int(people[i]), float(cohort[i] @ templates[j])) for i in range(11) for j in (0, 1)
+    ]
     expected += [(-1 - int(s), float(r @ templates[1 - s])) for r, s in zip(references, subject)]
     assert np.allclose(seen, sorted(expected), atol=1e-6)
     assert np.allclose(scores.best, (cohort @ templates.T).max(1))
