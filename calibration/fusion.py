@@ -29,7 +29,7 @@ def fuse(
 
 def fuse_track(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """The probe of one track: the unit-norm mean of its frames' embeddings, (k, D) to (D,)."""
-    return fuse(embeddings, np.zeros(len(embeddings), np.int64), 1)[0]
+    return np.asarray(fuse(embeddings, np.zeros(len(embeddings), np.int64), 1)[0])
 
 
 def fused_probes(

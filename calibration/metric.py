@@ -99,7 +99,8 @@ def metric_evidence(
     Kept where the mean gain is more than twice its standard error over folds and than a hundredth.
     """
     people = rng.permutation(np.unique(subject))
-    before, after = [], []
+    before: list[float] = []
+    after: list[float] = []
     for fold in range(folds):
         held = np.isin(subject, people[fold::folds])
         fitted = fit(kind, embeddings[~held], subject[~held], rng)

@@ -209,7 +209,9 @@ def test_door_scores_count_every_comparison_of_strangers_and_know_whose_they_are
     expected = [
         (int(people[i]), float(cohort[i] @ templates[j])) for i in range(11) for j in (0, 1)
     ]
-    expected += [(-1 - int(s), float(r @ templates[1 - s])) for r, s in zip(references, subject)]
+    expected += [
+        (-1 - int(s), float(r @ templates[1 - s])) for r, s in zip(references, subject, strict=True)
+    ]
     assert np.allclose(seen, sorted(expected), atol=1e-6)
     assert np.allclose(scores.best, (cohort @ templates.T).max(1))
 
