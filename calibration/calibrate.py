@@ -57,6 +57,7 @@ def calibrate(
     max_fpir: float | None = None,
     probe_frames: int = 1,
     conditions: str = "any",
+    lookalikes_accepted: bool = False,
     notes: Sequence[str] = (),
 ) -> OperatingPoint:
     """The lowest threshold whose FMR is at most `max_fmr` with `confidence`.
@@ -95,6 +96,7 @@ def calibrate(
         probe_frames=probe_frames,
         conditions=conditions,
         below_floor=undercut and below_floor,
+        lookalikes_accepted=lookalikes_accepted,
         notes=tuple(notes),
         non_mated_quantiles=_quantiles(scores.best),
         calibrated_at=calibrated_at,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.calibration.bounds import clopper_pearson
+from limen.calibration.clusters import design_effect
 from limen.calibration.fusion import fuse
 from limen.errors import CalibrationError
 
@@ -66,9 +68,6 @@ def menagerie(
     margin: float = 0.05,
 ) -> Menagerie:
     """Sort the enrolled. Shapes as for `door_scores`, mated scores as it returns them."""
-    from limen.calibration.bounds import clopper_pearson
-    from limen.calibration.clusters import design_effect
-
     if len(cohort) == 0:
         raise CalibrationError("who is easily matched can only be said with a cohort of strangers")
     templates = fuse(references, subject, subjects)

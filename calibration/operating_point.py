@@ -46,6 +46,7 @@ class OperatingPoint(BaseModel):
     probe_frames: int = Field(1, ge=1, le=100)
     conditions: str = Field("any", min_length=1, max_length=40, description="light, camera mode")
     below_floor: bool = Field(False, description="the bundle's floor was undercut, as told to")
+    lookalikes_accepted: bool = Field(False, description="two subjects as alike as one were two")
     notes: tuple[str, ...] = Field((), max_length=20, description="what the evidence lacks")
     non_mated_quantiles: tuple[float, ...] = Field(
         (), max_length=201, description="of strangers' best scores, evenly spaced: drift's baseline"

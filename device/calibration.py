@@ -98,6 +98,7 @@ def find_operating_point(
         below_floor=wish.below_floor,
         probe_frames=wish.probe_frames,
         conditions=wish.conditions,
+        lookalikes_accepted=wish.accept_lookalikes,
         notes=_notes(references, cohort, scores, probes),
     )
     return Calibration(point, scores, references, cohort, state)
@@ -163,14 +164,14 @@ def gallery_menagerie(found: Calibration) -> Menagerie:
 
 
 def same_wish(point: OperatingPoint) -> Wish:
-    """What the point was asked for, to be asked again. Lookalikes were accepted then, if any."""
+    """What the point was asked for, to be asked again."""
     return Wish(
         max_fmr=point.max_fmr,
         confidence=point.confidence,
         max_fpir=point.max_fpir,
         probe_frames=point.probe_frames,
         below_floor=point.below_floor,
-        accept_lookalikes=True,
+        accept_lookalikes=point.lookalikes_accepted,
         conditions=point.conditions,
     )
 

@@ -140,6 +140,7 @@ def test_a_recalibration_asks_for_the_same(gallery, rng) -> None:
     keep_calibration(gallery, find_operating_point(gallery, bundle, wish, calibrated_at=AT))
     enrol(gallery, rng, "dee")
     assert gallery.calibration_is_stale()
+    assert not same_wish(gallery.operating_point()).accept_lookalikes
     again = same_wish(gallery.operating_point())
     assert (again.max_fmr, again.confidence, again.max_fpir) == (2e-2, 0.9, 0.2)
     assert again.probe_frames == 2
