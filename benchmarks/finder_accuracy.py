@@ -34,7 +34,7 @@ SIZES_PX = (160, 80, 48, 32)
 NO_FACE_PX = (240, 320)
 NO_FACE_PICTURES = 1000
 SEED = 11
-SCENES = [
+SCENES = (
     "brick",
     "coffee",
     "coins",
@@ -56,7 +56,7 @@ SCENES = [
     "logo",
     "eagle",
     "lily",
-]
+)
 
 
 def main() -> None:

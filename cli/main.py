@@ -19,6 +19,7 @@ from limen.cli import (
     demo,
     door,
     enrolment,
+    export,
     finder,
     gallery,
     matching,
@@ -67,7 +68,7 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
-    *(pictures, bundle, preparation, workstation, finder),
+    *(pictures, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from limen.anchors import decode, overlaps
 from limen.detection import DetectedFace
 from limen.export.errors import ExportError
-from limen.export.parity import BuiltGraph
-from limen.export.seal import equivalents_of
+from limen.export.graphs import BuiltGraph, equivalents_of
 from limen.finder import FinderDetector, FinderInput
 from limen.manifest import FinderGraph, FinderParity, GraphFinder, Precision, ScalingSpec
 from limen.runtimes import open_session
@@ -212,7 +211,7 @@ def _faces_of_network(
 
     with torch.inference_mode():
         found = answers(network(to_input(picture[None])))[0].numpy()
-    return decode(found, *picture.shape[:2], min_confidence)
+    return decode(found, picture.shape[0], picture.shape[1], min_confidence)
 
 
 def _compare(face: DetectedFace, found: Sequence[DetectedFace]) -> tuple[float, float]:

@@ -27,7 +27,8 @@ def drawn_head(
     points = np.round(middle + SHAPE * half * 0.8)  # where the dots are drawn
     for x, y in points:
         cv2.circle(image, (round(x), round(y)), max(2, round(half / 10)), (20, 20, 20), -1)
-    box = np.concatenate([middle - [0.8 * half, half], middle + [0.8 * half, half]])
+    reach = np.array([0.8 * half, half])
+    box = np.concatenate([middle - reach, middle + reach])
     return image, box.astype(np.float32), points.astype(np.float32)
 
 

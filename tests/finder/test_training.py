@@ -67,12 +67,14 @@ def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(
 
 
 def test_the_loss_falls_on_drawn_heads(heads: Path, tmp_path: Path) -> None:
-    recipe = TINY.model_copy(update={"steps": 60, "scenes_px": (96,), "batch": 8})
+    recipe = TINY.model_copy(
+        update={"steps": 300, "scenes_px": (96,), "batch": 8, "warmup_steps": 20}
+    )
     losses: list[float] = []
     start_finder_training(recipe, heads, tmp_path / "run", threads=1).run(
         lambda progress: losses.append(progress.loss)
     )
-    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+    assert sum(losses[-20:]) < 0.7 * sum(losses[:20])
     assert (tmp_path / "run" / "best.pt").exists()
 
 
