@@ -1,10 +1,11 @@
 """How long the search among enrolled templates takes, against embedding one face.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/gallery_matching.py [--runs 50] [--templates 1000 100000]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/gallery_matching.py [--runs 50]
 
-One thread, random unit vectors of 128 values. After a warm-up each round embeds a crop and searches each gallery in turn, so that a drifting machine drifts for all.
-Prints medians, the ratio of the search to the same round's int8 embedding, and whether the top five
-are those of a float64 search over everybody. Quote the ratios.
+One thread, random unit vectors of 128 values. After a warm-up each round embeds a crop and searches
+each gallery (`--templates 1000 100000`) in turn, so that a drifting machine drifts for all. Prints
+medians, the ratio of the search to the same round's int8 embedding, and whether the top five are
+those of a float64 search over everybody. Quote the ratios.
 """
 
 from __future__ import annotations
