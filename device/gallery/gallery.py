@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery.audit_log import AuditLog
 from limen.device.gallery.backup import Backup, back_up, listed_backups
+from limen.device.gallery.binding import bind_model
 from limen.device.gallery.checking import Findings, check
 from limen.device.gallery.enrolling import add_negatives, enrol, merge
 from limen.device.gallery.erasure import Erasure, erase, erase_expired, purge, purge_is_due
@@ -22,7 +23,6 @@ from limen.device.gallery.points import (
     keep_point,
     opened_point,
     put_earlier_point_in_force,
-    short,
 )
 from limen.device.gallery.records import (
     Enrolment,
@@ -35,7 +35,7 @@ from limen.device.gallery.rotation import rekey
 from limen.device.gallery.store import Clock, Store, now_utc
 from limen.device.gallery.vault import fingerprint
 from limen.device.subjects import References, SubjectDetails, SubjectRecord, checked_subject_id
-from limen.errors import GalleryError, ModelMismatchError
+from limen.errors import GalleryError
 
 
 class Gallery:
@@ -77,7 +77,7 @@ class Gallery:
         gallery = cls(store, key or default_key(path))
         try:
             if model_id is not None:
-                gallery._bind(model_id)
+                bind_model(store, model_id)
             if purge_is_due(
                 store
             ):  # a deletion that a killed process, or a busy one, left half done
@@ -301,15 +301,3 @@ class Gallery:
     def audit(self) -> AuditLog:
         """Who did what, and what the door did."""
         return AuditLog(self.store)
-
-    def _bind(self, model_id: str) -> None:
-        if self.model_id == model_id:
-            return
-        with self.store.writing(references=True) as execute:
-            (found,) = execute("SELECT model_id FROM door").fetchone()
-            if execute("SELECT 1 FROM reference LIMIT 1").fetchone():
-                raise ModelMismatchError(
-                    f"gallery holds templates of model {short(found)}, bundle is "
-                    f"{short(model_id)}: enrol again with 'limen enrol', or install the old bundle"
-                )
-            execute("UPDATE door SET model_id = ?, operating_point = NULL", (model_id,))
