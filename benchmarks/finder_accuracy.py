@@ -35,9 +35,28 @@ NO_FACE_PX = (240, 320)
 NO_FACE_PICTURES = 1000
 SEED = 11
 SCENES = (
-    "brick coffee coins clock grass gravel hubble_deep_field immunohistochemistry moon page rocket "
-    "text checkerboard horse retina colorwheel cell chelsea logo eagle lily"
-).split()
+    "brick",
+    "coffee",
+    "coins",
+    "clock",
+    "grass",
+    "gravel",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "moon",
+    "page",
+    "rocket",
+    "text",
+    "checkerboard",
+    "horse",
+    "retina",
+    "colorwheel",
+    "cell",
+    "chelsea",
+    "logo",
+    "eagle",
+    "lily",
+)
 
 
 def main() -> None:

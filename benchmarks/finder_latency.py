@@ -29,7 +29,9 @@ WIDTH_PX, HEIGHT_PX = 320, 240
 
 def main() -> None:
     """Time every runtime that is installed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("yunet", type=Path)
     parser.add_argument("--repeats", type=int, default=200)

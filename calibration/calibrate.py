@@ -1,63 +1,44 @@
-"""From a gallery and a cohort to an operating point whose FMR bound keeps a promise."""
+"""From the door's scores to an operating point whose bound keeps its promise."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limen.calibration.bounds import clopper_pearson, upper_bound
-from limen.calibration.fusion import fuse, leave_one_out_scores
+from limen.calibration.bounds import clopper_pearson, predicted_errors
+from limen.calibration.clusters import ALLOWANCE, Tail, design_effect, tail_evidence
+from limen.calibration.door_scores import DoorScores, door_scores
 from limen.calibration.operating_point import OperatingPoint
 from limen.calibration.rates import just_above
 from limen.errors import CalibrationError
 
+__all__ = ["DoorScores", "InsufficientEvidenceError", "calibrate", "door_scores"]
+
 
 class InsufficientEvidenceError(CalibrationError):
-    """The comparisons at hand cannot carry the claim that was asked for."""
+    """The comparisons at hand cannot carry the claim that was asked for.
 
-    def __init__(self, message: str, strongest_max_fmr: float) -> None:
-        super().__init__(message)
-        self.strongest_max_fmr = strongest_max_fmr
-
-
-@dataclass(frozen=True, slots=True)
-class DoorScores:
-    """The scores of the door's own comparison: a probe against a subject's fused references."""
-
-    mated: NDArray[np.float32]
-    non_mated: NDArray[np.float32]
-
-
-def door_scores(
-    references: NDArray[np.float32],
-    subject: NDArray[np.int64],
-    subjects: int,
-    cohort: NDArray[np.float32],
-) -> DoorScores:
-    """Mated scores by leaving one reference out; non-mated ones against the others and the cohort.
-
-    references: (n, D), unit norm; subject: (n,), 0..subjects-1; cohort: (m, D), unit norm.
+    strongest: the lowest rate, of two digits, that they can; missing_comparisons and
+    missing_strangers: about how many more would carry the claim, with comparisons as alike as
+    these; kind: 'fmr' or 'fpir', which claim it was.
     """
-    templates = fuse(references, subject, subjects)
-    among = references @ templates.T
-    strangers = among[subject[:, None] != np.arange(subjects)[None, :]]
-    non_mated = np.concatenate([strangers, (cohort @ templates.T).ravel()])
-    return DoorScores(leave_one_out_scores(references, subject, subjects), non_mated)
 
-
-def allowed_false_matches(trials: int, max_fmr: float, confidence: float) -> int:
-    """The most false matches in `trials` whose upper bound stays within `max_fmr`; -1 for none."""
-    low, high = -1, max(0, math.ceil(trials * max_fmr))
-    while low < high:  # the bound rises with the count
-        middle = (low + high + 1) // 2
-        if upper_bound(min(middle, trials), trials, confidence) <= max_fmr:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    def __init__(
+        self,
+        message: str,
+        strongest: float,
+        kind: str = "fmr",
+        missing_comparisons: int = 0,
+        missing_strangers: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.strongest_max_fmr = strongest
+        self.kind = kind
+        self.missing_comparisons = missing_comparisons
+        self.missing_strangers = missing_strangers
 
 
 def calibrate(
@@ -70,56 +51,153 @@ def calibrate(
     cohort_subjects: int,
     calibrated_at: str,
     threshold_floor: float | None = None,
+    below_floor: bool = False,
+    max_fpir: float | None = None,
+    probe_frames: int = 1,
+    lookalikes_accepted: bool = False,
+    notes: Sequence[str] = (),
 ) -> OperatingPoint:
     """The lowest threshold whose FMR is at most `max_fmr` with `confidence`.
 
-    The bound is Clopper and Pearson's, for independent comparisons. Comparisons that share a
-    person are not: read it as optimistic when few people are enrolled.
+    The bound is on what a test with as many new strangers would find, counts comparisons of one
+    stranger together, and holds at every higher threshold too (`limen.calibration.clusters`). With
+    max_fpir, the rate at which a stranger is taken for anybody of the gallery is bounded alike, and
+    the higher threshold counts. threshold_floor is not undercut unless `below_floor`.
     InsufficientEvidenceError where even no false match at all would not carry the claim.
     """
-    if not 0 < max_fmr < 1:
-        raise CalibrationError(f"max_fmr: expected between 0 and 1, found {max_fmr}")
-    non_mated = np.sort(np.asarray(scores.non_mated, np.float64))
-    trials = len(non_mated)
-    if trials == 0:
+    _check_rate(max_fmr, "max_fmr")
+    if max_fpir is not None:
+        _check_rate(max_fpir, "max_fpir")
+    if not 0 < confidence < 1:
+        raise CalibrationError(f"confidence: expected between 0 and 1, found {confidence}")
+    if len(scores.non_mated) == 0:
         raise CalibrationError("no non-mated comparison: enrol somebody, or use a bundle's cohort")
-    if not np.isfinite(non_mated).all() or not np.isfinite(scores.mated).all():
+    if not np.isfinite(scores.non_mated).all() or not np.isfinite(scores.mated).all():
         raise CalibrationError("scores that are not finite: enrol the gallery again")
-    allowed = allowed_false_matches(trials, max_fmr, confidence)
-    if allowed < 0:
-        strongest = upper_bound(0, trials, confidence)
-        needed = math.ceil(math.log(1 - confidence) / math.log1p(-max_fmr))
-        raise InsufficientEvidenceError(
-            f"{trials} comparisons with strangers cannot show an FMR of {max_fmr:g}; "
-            f"{needed} are needed. The strongest claim they carry is "
-            f"'limen calibrate --max-fmr {_rounded_up(strongest):g}'",
-            _rounded_up(strongest),
+    threshold = _threshold(scores.non_mated, scores.stranger, max_fmr, confidence, "fmr")
+    if max_fpir is not None:
+        threshold = max(
+            threshold, _threshold(scores.best, scores.best_stranger, max_fpir, confidence, "fpir")
         )
-    # With allowed < trials there is always a score that must be rejected, and all its ties with it.
-    threshold = just_above(non_mated[trials - 1 - allowed], np.asarray(scores.non_mated).dtype)
-    if threshold_floor is not None:
-        threshold = max(threshold, threshold_floor)
-    false_matches = int((non_mated >= threshold).sum())
-    mated = np.asarray(scores.mated, np.float64)
-    misses = int((mated < threshold).sum())
+    undercut = threshold_floor is not None and threshold < threshold_floor
+    if threshold_floor is not None and undercut and not below_floor:
+        threshold = threshold_floor
     return OperatingPoint(
         model_id=model_id,
         threshold=threshold,
         max_fmr=max_fmr,
+        max_fpir=max_fpir,
         confidence=confidence,
-        fmr=false_matches / trials,
-        fmr_upper_bound=upper_bound(false_matches, trials, confidence),
-        non_mated_comparisons=trials,
-        fnmr=misses / len(mated) if len(mated) else None,
-        fnmr_interval=clopper_pearson(misses, len(mated), confidence) if len(mated) else None,
-        mated_comparisons=len(mated),
         enrolled_subjects=enrolled_subjects,
         cohort_subjects=cohort_subjects,
+        probe_frames=probe_frames,
+        below_floor=undercut and below_floor,
+        lookalikes_accepted=lookalikes_accepted,
+        notes=tuple(notes),
         calibrated_at=calibrated_at,
+        **evidence_at(scores, threshold, confidence),
     )
 
 
-def _rounded_up(value: float) -> float:
-    """Two significant digits, never below `value`, so that the printed command succeeds."""
+def evidence_at(scores: DoorScores, threshold: float, confidence: float) -> dict[str, object]:
+    """The rates at a threshold with their bounds, as fields of an operating point."""
+    fmr, fmr_bound, effective, matched = _bounded(
+        scores.non_mated, scores.stranger, threshold, confidence
+    )
+    found: dict[str, object] = {
+        "fmr": fmr,
+        "fmr_upper_bound": fmr_bound,
+        "non_mated_comparisons": len(scores.non_mated),
+        "effective_comparisons": effective,
+        "strangers_matched": matched,
+        "mated_comparisons": len(scores.mated),
+        "mated_subjects": len(np.unique(scores.mated_subject)),
+    }
+    if len(scores.best):
+        found["fpir"], found["fpir_upper_bound"], _, _ = _bounded(
+            scores.best, scores.best_stranger, threshold, confidence
+        )
+    if len(scores.mated):
+        missed = np.asarray(scores.mated, np.float64) < threshold
+        effect = design_effect(missed, scores.mated_subject)
+        trials = len(missed) / effect
+        found["fnmr"] = float(missed.mean())
+        found["fnmr_interval"] = clopper_pearson(float(missed.sum()) / effect, trials, confidence)
+    return found
+
+
+def _threshold(
+    scores: NDArray[np.float32],
+    stranger: NDArray[np.int64],
+    max_rate: float,
+    confidence: float,
+    kind: str,
+) -> float:
+    tail = tail_evidence(scores, stranger, confidence=confidence, max_rate=max_rate)
+    index = tail.lowest_within(max_rate)
+    if index is None:
+        raise _insufficient(tail, len(scores), len(np.unique(stranger)), max_rate, confidence, kind)
+    # The highest score that must be rejected, and all its ties with it.
+    cut = tail.cut[index]
+    return -1.0 if np.isneginf(cut) else just_above(cut, scores.dtype)
+
+
+def _insufficient(
+    tail: Tail, trials: int, strangers: int, max_rate: float, confidence: float, kind: str
+) -> InsufficientEvidenceError:
+    effect = float(tail.design_effect[0])
+    needed = math.ceil(ALLOWANCE * float(predicted_errors(0, confidence)) * effect / max_rate)
+    more = math.ceil(strangers * (needed / trials - 1))
+    strongest = rounded_up(float(tail.bound[0]))
+    name, option = ("FMR", "--max-fmr") if kind == "fmr" else ("FPIR", "--max-fpir")
+    unit = "comparisons with strangers" if kind == "fmr" else "probes of strangers"
+    alike = (
+        f" (those of one stranger are alike, so they say as much as {trials / effect:,.0f} "
+        "independent ones)"
+        if effect > 1.05
+        else ""
+    )
+    claim = (
+        f"The strongest claim they carry is 'limen calibrate {option} {strongest:g}'"
+        if strongest < 1
+        else "They carry no claim at all"
+    )
+    return InsufficientEvidenceError(
+        f"{trials:,} {unit} of {strangers:,} people{alike} cannot show an {name} of {max_rate:g}: "
+        f"about {needed - trials:,} more {unit} are missing, or {more:,} more strangers in the "
+        f"cohort{', or more people enrolled' if kind == 'fmr' else ''}. {claim}",
+        strongest,
+        kind,
+        needed - trials,
+        more,
+    )
+
+
+def _bounded(
+    scores: NDArray[np.float32], stranger: NDArray[np.int64], threshold: float, confidence: float
+) -> tuple[float, float, float, int]:
+    """The rate, its bound, the effective comparisons, and how many strangers matched."""
+    hit = np.asarray(scores, np.float64) >= threshold
+    rate = float(hit.mean())
+    tail = tail_evidence(scores, stranger, confidence=confidence, max_rate=min(1.0, rate))
+    index = int(np.searchsorted(tail.false_matches, int(hit.sum())))
+    # A bound that a higher threshold has too: the design effect of a short tail moves about.
+    bound = float(tail.bound[: index + 1].max())
+    effect = float(tail.design_effect[index])
+    return rate, bound, len(scores) / effect, int(tail.strangers[index])
+
+
+def _check_rate(rate: float, name: str) -> None:
+    if not 0 < rate < 1:  # NaN is refused, too
+        raise CalibrationError(
+            f"{name}: expected more than 0 and less than 1, such as 1e-3, found {rate}: no "
+            "finite number of comparisons shows that strangers never match"
+            if rate == 0
+            else f"{name}: expected more than 0 and less than 1, such as 1e-3, found {rate}"
+        )
+
+
+def rounded_up(value: float) -> float:
+    """Two significant digits, never below `value`, so that a printed command succeeds."""
     digits = 1 - math.floor(math.log10(value))
     return math.ceil(value * 10.0**digits) / float(10.0**digits)

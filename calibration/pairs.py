@@ -109,14 +109,15 @@ def ten_fold_accuracy(
     accuracies, thresholds = [], []
     for number in numbers:
         test = fold == number
-        threshold = _best_threshold(scores[~test], mated[~test])
+        threshold = best_accuracy_threshold(scores[~test], mated[~test])
         accuracies.append(float(np.mean((scores[test] >= threshold) == mated[test])))
         thresholds.append(threshold)
     values = np.array(accuracies)
     return TenFold(float(values.mean()), float(values.std(ddof=1)), tuple(thresholds))
 
 
-def _best_threshold(scores: NDArray[np.float64], mated: NDArray[np.bool_]) -> float:
+def best_accuracy_threshold(scores: NDArray[np.float64], mated: NDArray[np.bool_]) -> float:
+    """The lowest threshold among those that decide most of the scores, (n,), rightly."""
     order = np.argsort(scores, kind="stable")
     ordered, labels = scores[order], mated[order]
     # Threshold at ordered[i]: everything from i on is accepted, everything before it rejected.

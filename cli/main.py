@@ -21,6 +21,7 @@ from limen.cli import (
     gallery,
     matching,
     pictures,
+    preparation,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -59,7 +60,18 @@ def options(
     )
 
 
-for part in (demo, gallery, calibration, matching, door, pictures, bundle, workstation, finder):
+for part in (
+    demo,
+    gallery,
+    calibration,
+    matching,
+    door,
+    pictures,
+    bundle,
+    preparation,
+    workstation,
+    finder,
+):
     part.register(app)
 
 

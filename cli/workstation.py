@@ -25,9 +25,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A TOML file, or a shipped recipe's name.")],
     data: Annotated[
         Path,
-        typer.Option(
-            help="Folder of pictures by identity, or crop archives; labels for a finder."
-        ),
+        typer.Option(help="Folder of pictures by identity, or crop archives; labels for a finder."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the log.")] = Path(
         "runs/last"
@@ -54,6 +52,10 @@ def train(
         int | None,
         typer.Option(min=1, max=256, help="Threads that decode and augment; half the cores."),
     ] = None,
+    devices: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Processes on this machine; torchrun sets its own."),
+    ] = 1,
     preview: Annotated[
         Path | None, typer.Option(help="Write a PNG of augmented pictures, and train nothing.")
     ] = None,
@@ -94,7 +96,11 @@ def train(
         resume=resume,
         threads=threads,
         workers=workers,
+        devices=devices,
     )
+    if not trainer.leads:  # another process of the same run writes, and talks to the user
+        trainer.run()
+        return
     if not json:
         note(trainer.summary())
     with progress_bar("training", loaded.total_steps) as bar:

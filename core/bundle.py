@@ -86,7 +86,9 @@ class Bundle:
             from limen.haar import HaarDetector
 
             return HaarDetector()
-        graph = self._choose(finder.graphs, runtime, precision or finder.default_precision, "finder")
+        graph = self._choose(
+            finder.graphs, runtime, precision or finder.default_precision, "finder"
+        )
         return FinderDetector(
             session=open_session(graph.runtime, self._parts[graph.path], threads),
             spec=FinderInput(
@@ -117,7 +119,9 @@ class Bundle:
         spec = self.manifest.input
         return RuntimeEmbedder(
             session=open_session(graph.runtime, self._parts[graph.path], threads),
-            model_id=self.manifest.model_id(graph, (detector or self.detector(runtime=runtime)).detector_id),
+            model_id=self.manifest.model_id(
+                graph, (detector or self.detector(runtime=runtime)).detector_id
+            ),
             input_px=spec.px,
             layout=graph.layout,
             scaling=Scaling(spec.scaling.mean, spec.scaling.divisor),

@@ -21,6 +21,13 @@ def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> 
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys are {', '.join(known)}"
         return f"unknown key '{key}'; {hint}"
+    if first["type"] == "union_tag_invalid":
+        context = first["ctx"]
+        known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        near = difflib.get_close_matches(str(context["tag"]), known, n=1, cutoff=0.4)
+        name = str(context["discriminator"]).strip("'")
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        return f"'{key}': unknown {name} '{context['tag']}'; {hint}Known are {', '.join(known)}"
     message = first["msg"][:1].lower() + first["msg"][1:]
     more = error.error_count() - 1
     return f"'{key}': {message}" + (f" (and {more} more)" if more else "")

@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.bundle import Bundle, CohortEmbeddings, open_bundle
-from limen.calibration.calibrate import DoorScores, calibrate, door_scores
+from limen.calibration.calibrate import (
+    DoorScores,
+    InsufficientEvidenceError,
+    calibrate,
+    door_scores,
+)
 from limen.calibration.operating_point import OperatingPoint
 from limen.demo.doorway import SimulatedDoorway, enrolment_shots
 from limen.demo.people import Cast, demo_people, from_folder
@@ -186,16 +191,24 @@ def _calibrated(
         references.subject,
         len(references.subject_ids),
         parts.cohort.embeddings,
+        parts.cohort.subject,
     )
-    point = calibrate(
-        scores,
-        max_fmr=MAX_FMR,
-        confidence=CONFIDENCE,
-        model_id=parts.embedder.model_id,
-        enrolled_subjects=len(references.subject_ids),
-        cohort_subjects=len(np.unique(parts.cohort.subject)),
-        calibrated_at=now.isoformat(timespec="seconds"),
-        threshold_floor=parts.threshold_floor,
-    )
+
+    def at(max_fmr: float) -> OperatingPoint:
+        return calibrate(
+            scores,
+            max_fmr=max_fmr,
+            confidence=CONFIDENCE,
+            model_id=parts.embedder.model_id,
+            enrolled_subjects=len(references.subject_ids),
+            cohort_subjects=len(np.unique(parts.cohort.subject)),
+            calibrated_at=now.isoformat(timespec="seconds"),
+            threshold_floor=parts.threshold_floor,
+        )
+
+    try:
+        point = at(MAX_FMR)
+    except InsufficientEvidenceError as error:  # one person: few comparisons, so a weaker claim
+        point = at(error.strongest_max_fmr)
     gallery.keep_operating_point(point)
     return point, scores

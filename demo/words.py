@@ -89,10 +89,7 @@ def not_measured() -> list[str]:
             "Strangers who look unlike the cohort's people, or like the enrolled person: "
             "relatives, twins."
         ),
-        (
-            "The promise counts comparisons as independent. Pictures of one stranger are not, and "
-            "a single template was compared: read it as optimistic."
-        ),
+        "Anybody else's template: the promise is of the people enrolled here, and of no other.",
         "It is of one comparison. A visit has many, and asks for several matches to open.",
     ]
 

@@ -2,11 +2,113 @@
 
 from __future__ import annotations
 
-from limen.bundle import Bundle
-from limen.calibration.calibrate import calibrate, door_scores
+from dataclasses import dataclass
+
+import numpy as np
+
+from limen.bundle import Bundle, CohortEmbeddings
+from limen.calibration.calibrate import calibrate
+from limen.calibration.door_scores import DoorScores, Probes, door_scores
+from limen.calibration.enrolment_faults import find_faults
+from limen.calibration.fusion import fuse
+from limen.calibration.identification import SizedRate, what_if
+from limen.calibration.menagerie import Menagerie, menagerie
 from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery import Gallery
+from limen.device.subjects import References
 from limen.errors import CalibrationError
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a calibration is asked for.
+
+    max_fmr, max_fpir: rates that a stranger's comparison, and a stranger held against the whole
+    gallery, must keep to; probe_frames: frames of a track that the door fuses into one probe;
+    below_floor: the bundle's lowest threshold may be undercut; accept_lookalikes: two subjects as
+    alike as one person are two people.
+    """
+
+    max_fmr: float = 1e-3
+    confidence: float = 0.95
+    max_fpir: float | None = None
+    probe_frames: int = 1
+    below_floor: bool = False
+    accept_lookalikes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A calibration that was found, with what it was found from."""
+
+    point: OperatingPoint
+    scores: DoorScores
+    references: References
+    cohort: CohortEmbeddings
+    gallery_state: int
+
+
+def find_operating_point(
+    gallery: Gallery,
+    bundle: Bundle,
+    wish: Wish,
+    *,
+    calibrated_at: str,
+    probes: Probes | None = None,
+) -> Calibration:
+    """Find an operating point, and keep nothing yet.
+
+    CalibrationError where nobody is enrolled, where all shots of a subject are one picture, where
+    two subjects are one person, or for a cohort of another model; InsufficientEvidenceError where
+    the comparisons cannot carry the wish.
+    """
+    state = gallery.reference_state()
+    references = gallery.references()
+    if not references.subject_ids:
+        raise CalibrationError("nobody is enrolled: run 'limen enrol SUBJECT PICTURE…' first")
+    cohort = bundle.cohort()
+    faults = find_faults(
+        references.embeddings,
+        references.subject,
+        len(references.subject_ids),
+        cohort.embeddings,
+        cohort.subject,
+    )
+    faults.raise_for(references.subject_ids, wish.accept_lookalikes)
+    scores = door_scores(
+        references.embeddings,
+        references.subject,
+        len(references.subject_ids),
+        cohort.embeddings,
+        cohort.subject,
+        probe_frames=wish.probe_frames,
+        probes=probes,
+    )
+    point = calibrate(
+        scores,
+        max_fmr=wish.max_fmr,
+        max_fpir=wish.max_fpir,
+        confidence=wish.confidence,
+        model_id=gallery.model_id,
+        enrolled_subjects=len(references.subject_ids),
+        cohort_subjects=len(np.unique(cohort.subject)),
+        calibrated_at=calibrated_at,
+        threshold_floor=bundle.manifest.threshold_floor,
+        below_floor=wish.below_floor,
+        probe_frames=wish.probe_frames,
+        lookalikes_accepted=wish.accept_lookalikes,
+        notes=_notes(references, cohort, scores, probes),
+    )
+    return Calibration(point, scores, references, cohort, state)
+
+
+def keep_calibration(gallery: Gallery, found: Calibration) -> OperatingPoint:
+    """Put a calibration in force, in one transaction; the earlier points stay in the history.
+
+    CalibrationError where references were added or removed since it was found: nothing is kept.
+    """
+    gallery.keep_operating_point(found.point, reference_state=found.gallery_state)
+    return found.point
 
 
 def calibrate_gallery(
@@ -17,32 +119,58 @@ def calibrate_gallery(
     confidence: float,
     calibrated_at: str,
 ) -> OperatingPoint:
-    """Calibrate and keep the operating point; on any error the old one stays.
+    """Find an operating point and keep it; on any error the old one stays in force.
 
-    CalibrationError where nobody is enrolled; InsufficientEvidenceError where the comparisons
-    cannot carry `max_fmr`.
+    Errors as `find_operating_point` and `keep_calibration`.
     """
-    references = gallery.references()
-    if not references.subject_ids:
-        raise CalibrationError("nobody is enrolled: run 'limen enrol SUBJECT PICTURE…' first")
-    cohort = bundle.cohort()
-    point = calibrate(
-        door_scores(
-            references.embeddings,
-            references.subject,
-            len(references.subject_ids),
-            cohort.embeddings,
-        ),
-        max_fmr=max_fmr,
-        confidence=confidence,
-        model_id=gallery.model_id,
-        enrolled_subjects=len(references.subject_ids),
-        cohort_subjects=len(set(cohort.subject.tolist())),
-        calibrated_at=calibrated_at,
-        threshold_floor=bundle.manifest.threshold_floor,
+    wish = Wish(max_fmr=max_fmr, confidence=confidence)
+    found = find_operating_point(gallery, bundle, wish, calibrated_at=calibrated_at)
+    return keep_calibration(gallery, found)
+
+
+def sized_rates(found: Calibration, largest: int, rng: np.random.Generator) -> list[SizedRate]:
+    """FPIR at the found threshold for galleries of up to `largest`, the present size among them.
+
+    CalibrationError where the cohort has too few strangers to play so many people.
+    """
+    people = len(found.references.subject_ids)
+    sizes = {people, largest, *np.geomspace(1, max(largest, 2), 8).round().astype(int).tolist()}
+    return what_if(
+        fuse(found.references.embeddings, found.references.subject, people),
+        found.cohort.embeddings,
+        found.cohort.subject,
+        found.point.threshold,
+        sorted(size for size in sizes if size <= max(largest, people)),
+        confidence=found.point.confidence,
+        rng=rng,
+        probe_frames=found.point.probe_frames,
     )
-    gallery.keep_operating_point(point)
-    return point
+
+
+def gallery_menagerie(found: Calibration) -> Menagerie:
+    """Who of the enrolled is missed often, is matched by strangers, or looks like whom."""
+    return menagerie(
+        found.references.embeddings,
+        found.references.subject,
+        len(found.references.subject_ids),
+        found.cohort.embeddings,
+        found.cohort.subject,
+        found.scores.mated,
+        found.scores.mated_subject,
+        found.point.threshold,
+    )
+
+
+def same_wish(point: OperatingPoint) -> Wish:
+    """What the point was asked for, to be asked again."""
+    return Wish(
+        max_fmr=point.max_fmr,
+        confidence=point.confidence,
+        max_fpir=point.max_fpir,
+        probe_frames=point.probe_frames,
+        below_floor=point.below_floor,
+        accept_lookalikes=point.lookalikes_accepted,
+    )
 
 
 def require_operating_point(gallery: Gallery) -> OperatingPoint:
@@ -54,3 +182,36 @@ def require_operating_point(gallery: Gallery) -> OperatingPoint:
             "run 'limen calibrate'"
         )
     return point
+
+
+def _notes(
+    references: References,
+    cohort: CohortEmbeddings,
+    scores: DoorScores,
+    probes: Probes | None,
+) -> tuple[str, ...]:
+    """What the evidence lacks, in sentences, without names."""
+    notes = []
+    people = len(references.subject_ids)
+    if people == 1:
+        notes.append(
+            "One person is enrolled: the threshold rests on the cohort's strangers alone, and "
+            "holds for this one person."
+        )
+    elif people < 10:
+        notes.append(
+            f"{people} people are enrolled: the bound rests on the "
+            f"{len(np.unique(cohort.subject)):,} strangers of the cohort."
+        )
+    single = people - len(np.unique(scores.mated_subject))
+    if single:
+        notes.append(
+            f"{single} of {people} people have one reference and no probe: how often they are "
+            "missed is not known."
+        )
+    if probes is None and len(scores.mated):
+        notes.append(
+            "FNMR is of enrolment shots against each other, which are more alike than visits: "
+            "expect more misses at the door."
+        )
+    return tuple(notes)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery_file import connect, plain_errors, transaction
 from limen.device.subjects import References, SubjectRecord, checked_subject_id
-from limen.errors import GalleryError, ModelMismatchError, SubjectNotFoundError
+from limen.errors import CalibrationError, GalleryError, ModelMismatchError, SubjectNotFoundError
 
 __all__ = ["Gallery", "References", "SubjectRecord", "checked_subject_id"]
 
@@ -186,17 +186,31 @@ class Gallery:
             rows = self._connection.execute("SELECT point FROM operating_point ORDER BY id")
             return [OperatingPoint.from_json(row[0]) for row in rows]
 
-    def keep_operating_point(self, point: OperatingPoint) -> None:
+    def reference_state(self) -> int:
+        """A number that changes whenever references do."""
+        with self._reading():
+            row = self._connection.execute("SELECT reference_changes FROM door").fetchone()
+        return int(row[0])
+
+    def keep_operating_point(
+        self, point: OperatingPoint, *, reference_state: int | None = None
+    ) -> None:
         """Put `point` in force; the earlier ones stay in the history.
 
-        ModelMismatchError where it was calibrated with another model.
+        reference_state: the state that it was calibrated on; CalibrationError where references
+        have changed since. ModelMismatchError where it was calibrated with another model.
         """
         with self._writing(references=False) as execute:
-            (model_id,) = execute("SELECT model_id FROM door").fetchone()
+            model_id, state = execute("SELECT model_id, reference_changes FROM door").fetchone()
             if point.model_id != model_id:
                 raise ModelMismatchError(
                     f"gallery holds templates of model {_short(model_id)}, the operating point is "
                     f"of {_short(point.model_id)}: run 'limen calibrate' with the gallery's bundle"
+                )
+            if reference_state is not None and reference_state != state:
+                raise CalibrationError(
+                    "the gallery was changed while it was calibrated, so the result is of people "
+                    "who are no longer the ones enrolled: run 'limen calibrate' again"
                 )
             number = execute(
                 "INSERT INTO operating_point (model_id, reference_changes, point)"
@@ -204,6 +218,25 @@ class Gallery:
                 (point.model_dump_json(),),
             ).lastrowid
             execute("UPDATE door SET operating_point = ?", (number,))
+
+    def step_back(self) -> OperatingPoint:
+        """Put the point before the one in force back in force; the history keeps both.
+
+        CalibrationError where there is none of this model before it.
+        """
+        with self._writing(references=False) as execute:
+            row = execute(
+                "SELECT p.id, p.point FROM operating_point p JOIN door d"
+                " ON p.model_id = d.model_id AND p.id < d.operating_point"
+                " ORDER BY p.id DESC LIMIT 1"
+            ).fetchone()
+            if row is None:
+                raise CalibrationError(
+                    "there is no earlier operating point of this model to go back to; "
+                    "the one in force stays"
+                )
+            execute("UPDATE door SET operating_point = ?", (row[0],))
+        return OperatingPoint.from_json(row[1])
 
     def calibration_is_stale(self) -> bool:
         """Whether references changed after the operating point in force was kept.

@@ -76,7 +76,9 @@ def export_finder(
     from limen.train.finder.source import open_labelled
 
     if not 0 < min_confidence < 1:
-        raise ExportError(f"min_confidence: expected more than 0, less than 1, found {min_confidence}")
+        raise ExportError(
+            f"min_confidence: expected more than 0, less than 1, found {min_confidence}"
+        )
     checkpoint = load_finder(checkpoint_path)
     network = checkpoint.network()
     ranges = scenes_of(
@@ -174,7 +176,9 @@ def measure_finder(
                 pictures=len(pictures),
                 faces=count,
                 found=float(seen.mean()),
-                mean_overlap=min(1.0, float(np.asarray(shared)[seen].mean())) if seen.any() else 0.0,
+                mean_overlap=min(1.0, float(np.asarray(shared)[seen].mean()))
+                if seen.any()
+                else 0.0,
                 mean_landmark_error=float(np.mean(errors)) if errors else 1.0,
             )
         )
@@ -208,7 +212,7 @@ def _faces_of_network(
 
     with torch.inference_mode():
         found = answers(network(to_input(picture[None])))[0].numpy()
-    return decode(found, *picture.shape[:2], min_confidence)
+    return decode(found, picture.shape[0], picture.shape[1], min_confidence)
 
 
 def _compare(face: DetectedFace, found: Sequence[DetectedFace]) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from limen.train.augmentation.pipeline import augment
 from limen.train.augmentation.settings import Augmentation
 from limen.train.decoding import SoundDecoder
 from limen.train.pictures import Pictures, PicturesError
+from limen.train.ranks import ALONE, Ranks, share_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class PKSampler:
         self._per_identity = per_identity
         self._seed = seed
         self.batches_per_epoch = len(self._groups) // self._identities
+
+    def __len__(self) -> int:
+        """How many pictures a batch has."""
+        return self._identities * self._per_identity
 
     def indices(self, step: int) -> NDArray[np.int64]:
         """The pictures of batch `step`, (P * K,), grouped by identity."""
@@ -105,10 +110,13 @@ def batches(
     steps: range,
     unlabelled: UnlabelledSampler | None = None,
     workers: int = 1,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Batch]:
     """Yield the batches of `steps`, made ahead of time in `workers` threads.
 
-    augmentation_at: the settings at a step. What goes wrong in a thread is raised here.
+    augmentation_at: the settings at a step; ranks: of a batch split over processes, this one's
+    rows. A row does not depend on the others, so the parts together are the batch of one process.
+    What goes wrong in a thread is raised here.
     """
     pictures, input_px = decoder.pictures, decoder.input_px
 
@@ -116,13 +124,14 @@ def batches(
         chosen = sampler.indices(step)
         if unlabelled is not None:
             chosen = np.concatenate([chosen, unlabelled.indices(step)])
+        rows = share_of(len(chosen), ranks)
         augmentation = augmentation_at(step)
-        rng = np.random.default_rng([seed, 3, step])
-        crops = np.empty((len(chosen), input_px, input_px, 3), np.uint8)
-        index = np.empty_like(chosen)
-        for row, picture in enumerate(chosen):
-            index[row], crop = decoder.decode(int(picture))
-            crops[row] = augment(crop, augmentation, rng)
+        crops = np.empty((len(rows), input_px, input_px, 3), np.uint8)
+        index = np.empty(len(rows), np.int64)
+        for place, row in enumerate(rows):
+            index[place], crop = decoder.decode(int(chosen[row]))
+            rng = np.random.default_rng([seed, 3, step, row])
+            crops[place] = augment(crop, augmentation, rng)
         return Batch(crops, pictures.identity[index], index)
 
     # Enough that no thread idles while the training thread holds one batch and takes the next.

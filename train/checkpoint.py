@@ -33,7 +33,8 @@ class CheckpointWriteError(LimenError, OSError):
 class Checkpoint:
     """A run at `step`. `averaged` are the weights that are validated and exported.
 
-    selection: the best validation so far, and how many since have not bettered it.
+    own_weights: of losses that have some (class centres, proxies), by kind. selection: the best
+    validation so far, and how many since have not bettered it.
     """
 
     recipe: Recipe
@@ -45,6 +46,7 @@ class Checkpoint:
     provenance: dict[str, Any]
     validation: dict[str, float]
     selection: Mapping[str, float] = field(default_factory=dict)
+    own_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def network(self) -> EmbedderNetwork:
         """The averaged network, in evaluation mode."""
@@ -73,6 +75,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "provenance": json.dumps(checkpoint.provenance),
         "validation": checkpoint.validation,
         "selection": dict(checkpoint.selection),
+        "own_weights": checkpoint.own_weights,
     }
     # In memory first: torch.save hides what the file system said behind an error of its own.
     buffer = io.BytesIO()
@@ -107,6 +110,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             provenance=json.loads(content["provenance"]),
             validation=content["validation"],
             selection=content.get("selection", {}),
+            own_weights=content.get("own_weights", {}),
         )
     except CheckpointError:
         raise

@@ -37,7 +37,7 @@ def checked(pictures: Pictures, *, decode_all: bool = False) -> Pictures:
     )
     if damaged.any():
         refuse_too_many(pictures, int(damaged.sum()))
-        paths = [pictures.paths[row] for row in np.flatnonzero(damaged)]
+        paths = [pictures.paths[row] for row in np.flatnonzero(damaged).tolist()]
         log.warning(
             "part '%s': %d of %d pictures cannot be read and are left out: %s",
             pictures.part,
@@ -93,7 +93,7 @@ def _is_sound(content: bytes, decode: bool) -> bool:
 
 
 def _keep(pictures: Pictures, kept: NDArray[np.bool_]) -> Pictures:
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(kept).tolist()
     old = np.unique(pictures.identity[rows])
     old = old[old >= 0]
     renumbered = np.full(len(pictures.names) + 1, -1, np.int64)  # the last stands for nobody
@@ -103,7 +103,7 @@ def _keep(pictures: Pictures, kept: NDArray[np.bool_]) -> Pictures:
         encoded=[pictures.encoded[row] for row in rows],
         paths=[pictures.paths[row] for row in rows],
         identity=renumbered[pictures.identity[rows]],
-        names=[pictures.names[number] for number in old],
+        names=[pictures.names[number] for number in old.tolist()],
         teachers={name: values[rows] for name, values in pictures.teachers.items()},
     )
 

@@ -1,11 +1,12 @@
 """Training pictures by identity, kept encoded in memory and decoded when they are needed.
 
-Two layouts are read:
+Three layouts are read:
 
 - *crop archives*: `crops-*.tar` with paths `…/IDENTITY/NAME`, `splits.csv` (identity, part,
   pictures), and, where a teacher is to be learnt from, `teachers.npz`;
 - *a folder by class*: `FOLDER/IDENTITY/PICTURE`; its identities are split by a hash of their
-  names, so that the same folder always gives the same parts.
+  names, so that the same folder always gives the same parts;
+- *WebDataset shards*, as `limen prepare` writes them: `limen.train.shards` reads them.
 
 Encoded crops are small (155 MB for 64,000 WebP faces), so they stay in memory; decoded they would
 not, and touching gigabytes at random costs more than decoding.
@@ -70,10 +71,15 @@ def open_pictures(folder: Path, part: str) -> Pictures:
     """Read `part` of `folder`. PicturesError where the folder has no usable pictures."""
     if not folder.is_dir():
         raise PicturesError(f"{folder}: expected a folder of pictures, found none")
+    from limen.train.shards import find_shards, read_shards
+
     archives = sorted(folder.glob("crops-*.tar"))
-    pictures = (
-        _from_archives(folder, archives, part) if archives else _from_class_folders(folder, part)
-    )
+    if shards := find_shards(folder):
+        pictures = read_shards(folder, shards, part)
+    elif archives:
+        pictures = _from_archives(folder, archives, part)
+    else:
+        pictures = _from_class_folders(folder, part)
     if len(pictures.names) < 2:
         raise PicturesError(
             f"{folder}: part '{part}' holds {len(pictures.names)} identities; learning to tell "

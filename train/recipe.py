@@ -8,13 +8,31 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from limen.errors import ConfigError
 from limen.settings import explain_validation_error
 from limen.train.augmentation.settings import Augmentation
+from limen.train.objectives.settings import (
+    DistillationObjective,
+    Objective,
+    TripletObjective,
+)
+
+__all__ = [
+    "BatchShape",
+    "DistillationObjective",
+    "Model",
+    "Objective",
+    "Recipe",
+    "Stage",
+    "TripletObjective",
+    "load_recipe",
+    "parse_recipe",
+    "shipped_recipes",
+]
 
 FINDER = "finder"  # the kind of recipe that limen.train.finder.recipe reads
 
@@ -29,6 +47,9 @@ class Model(BaseModel):
     family: Literal["mobilenet", "mobilefacenet", "mobilenet-v2", "mobilenet-v3"] = "mobilenet"
     width: float = Field(0.5, ge=0.125, le=2.0, description="scales every layer's channels")
     embedding_size: int = Field(128, ge=8, le=1024)
+    head_filters: int = Field(
+        1, ge=1, le=16, description="depthwise filters per channel of the last feature map"
+    )
 
 
 class BatchShape(BaseModel):
@@ -41,32 +62,6 @@ class BatchShape(BaseModel):
     unlabelled: int = Field(
         0, ge=0, le=4096, description="more pictures a step, of nobody known, to distil from"
     )
-
-
-class TripletObjective(BaseModel):
-    """Triplet loss on cosine similarity with mining inside the batch (Schroff et al., 2015)."""
-
-    model_config = _STRICT
-
-    kind: Literal["triplet"]
-    weight: float = Field(1.0, gt=0)
-    margin: float = Field(0.2, gt=0, le=2)
-    mining: Literal["batch-hard", "semi-hard", "batch-all"] = "batch-hard"
-    smooth: bool = Field(False, description="softplus in place of the hinge (Hermans et al., 2017)")
-
-
-class DistillationObjective(BaseModel):
-    """Learn a teacher's embeddings: each by its cosine, and the similarities between them."""
-
-    model_config = _STRICT
-
-    kind: Literal["distillation"]
-    teacher: str = "sface"
-    weight: float = Field(1.0, gt=0)
-    pairwise_weight: float = Field(4.0, ge=0, description="of the squared error of similarities")
-
-
-Objective = Annotated[TripletObjective | DistillationObjective, Field(discriminator="kind")]
 
 
 class Stage(BaseModel):
@@ -120,6 +115,11 @@ class Recipe(BaseModel):
             step -= stage.steps
         raise IndexError("the step lies behind the recipe's last stage")
 
+    def stage_number(self, step: int) -> int:
+        """Which of `stages`, from 0, 0-based `step` belongs to."""
+        stage, _ = self.stage_at(step)
+        return next(number for number, one in enumerate(self.stages) if one is stage)
+
     def augmentation_at(self, step: int) -> Augmentation:
         """What is done to a crop at 0-based `step`."""
         return self.stage_at(step)[0].augmentation or self.augmentation
@@ -172,6 +172,10 @@ def parse_recipe(text: str, name: str) -> Recipe:
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes in the package."""
+    """Names of the package's recipes for embedders; a finder's has another `kind`."""
     folder = resources.files("limen.train.recipes")
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        file.name[:-5]
+        for file in folder.iterdir()
+        if file.name.endswith(".toml") and "kind" not in tomllib.loads(file.read_text("utf-8"))
+    )

@@ -18,10 +18,12 @@ from limen.errors import ConfigError
 from limen.train.checkpoint import load_checkpoint
 from limen.train.decoding import SoundDecoder
 from limen.train.intake import checked
+from limen.train.launch import launch
 from limen.train.networks.embedder import EmbedderNetwork
 from limen.train.networks.family import build_network, count_multiply_adds, count_parameters
+from limen.train.objectives.settings import DistillationObjective
 from limen.train.pictures import CHOOSE, FIT, Pictures, PicturesError, open_pictures
-from limen.train.recipe import DistillationObjective, Recipe
+from limen.train.recipe import Recipe
 from limen.train.run_folder import LAST
 from limen.train.slim import check_student, slim
 from limen.train.teacher_graph import Teacher
@@ -29,7 +31,7 @@ from limen.train.trainer import Trainer
 from limen.train.unlabelled import UNLABELLED, open_unlabelled, with_unlabelled
 from limen.train.validation import to_input
 
-SLIMMING_CROPS = 2048
+SLIMMING_CROPS = 4096
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class StartedTraining(Trainer):
             f"{_told(self.fit)}; {recipe.total_steps:,} steps of "
             f"{recipe.batch.identities} x {recipe.batch.per_identity}"
             + (f" + {recipe.batch.unlabelled}" if recipe.batch.unlabelled else "")
+            + (f", over {self.processes} processes" if self.processes > 1 else "")
             + f", from step {self.step:,}"
         )
 
@@ -61,13 +64,15 @@ def start_training(
     resume: bool = False,
     threads: int | None = None,
     workers: int | None = None,
+    devices: int = 1,
 ) -> StartedTraining:
     """Read the pictures, set the first weights, and return what `run` then runs.
 
     slim_from: an ONNX network to slim; init_from: a checkpoint whose averaged weights to start
     from; a resumed run has its weights already and looks at neither. unlabelled: folders for the
     recipe's unlabelled share. threads: of the network, all cores where None; workers: threads that
-    decode and augment.
+    decode and augment; both of this process. devices: processes on this machine; beyond one, the
+    others run this command from its start, so nothing may be written before this call.
 
     ConfigError where `out` already holds a run and `resume` was not asked for, or the reverse;
     where both first weights are named, or a checkpoint's network is not the recipe's.
@@ -80,7 +85,8 @@ def start_training(
         raise ConfigError(f"{last} exists: add --resume to go on from it, or name another --out")
     if resume and not last.exists():
         raise ConfigError(f"nothing to resume: no {last}")
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    processes = launch(devices)
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // processes.here))
     cv2.setNumThreads(1)  # crops are small, and the workers are the threads
     torch.manual_seed(recipe.seed)
     fit = _fit(data, unlabelled, recipe)
@@ -91,17 +97,16 @@ def start_training(
         _warm_start(network, slim_from, fit, recipe)
     if init_from is not None and not resume:
         provenance["initialised_from"] = _initialise(network, init_from, recipe)
-    trainer = StartedTraining(
-        recipe, network, fit, choose, out, provenance, workers or default_workers()
-    )
+    workers = workers or default_workers(processes.here)
+    trainer = StartedTraining(recipe, network, fit, choose, out, provenance, workers, processes)
     if resume:
         trainer.resume(last)
     return trainer
 
 
-def default_workers() -> int:
+def default_workers(processes: int = 1) -> int:
     """Half the cores, one at least: what the network leaves over decodes well beside it."""
-    return max(1, min(8, (os.cpu_count() or 1) // 2))
+    return max(1, min(8, (os.cpu_count() or 1) // 2 // processes))
 
 
 def _told(fit: Pictures) -> str:

@@ -4,7 +4,8 @@ Channels are chosen layer by layer by how much the next layer listens to them; e
 convolution is then refitted by least squares, so that the slim network's own inputs reproduce the
 teacher's outputs on a few hundred crops (channel pruning with reconstruction: He et al.,
 arXiv:1707.06168). The teacher's large dense layer becomes a global depthwise convolution and a
-projection by the best separable approximation of each channel's kernel (a rank-1 SVD).
+projection by the best approximation of each channel's kernel with `head_filters` filters (an SVD
+of that rank), and the projection is refitted by least squares.
 
 The teacher's PReLU slopes are kept and faded out in training (`FadingReLU`).
 """
@@ -21,7 +22,7 @@ from limen.train.networks.mobilenet import BLOCKS, MobileNetEmbedder
 from limen.train.teacher_graph import SlimmingError, Teacher
 
 RIDGE = 1e-3  # of the mean variance of a layer's inputs
-HEAD_RIDGE = 3e-2
+HEAD_RIDGE = 3e-1
 LAYER_CROPS = 256
 
 
@@ -168,7 +169,7 @@ def _fit_head(teacher: Teacher, student: MobileNetEmbedder, crops: Tensor, kept:
     kernel = teacher.kernel[:, kept].flatten(2).permute(1, 0, 2)  # channels, outputs, positions
     _, _, right = torch.linalg.svd(kernel, full_matrices=False)
     side = LARGEST_FINAL_MAP_PX
-    depthwise = right[:, 0].view(-1, 1, side, side)
+    depthwise = right[:, : student.head_filters].reshape(-1, 1, side, side)
     student.global_depthwise.weight.copy_(depthwise)
     chunks = torch.split(crops, 128)
     pooled = torch.cat([student.global_depthwise(student.features(c)).flatten(1) for c in chunks])

@@ -97,7 +97,9 @@ class _Graph:
         values = [self._input(node, index) for index in range(1, 5)]
         for value in values:
             self._check_shape(value, (channels,))
-        return _Norm(*values, _attribute(node, "epsilon", DEFAULT_EPSILON))
+        gamma, beta, mean, variance = values
+        epsilon = float(_attribute(node, "epsilon", DEFAULT_EPSILON))
+        return _Norm(gamma, beta, mean, variance, epsilon)
 
     def slopes(self, channels: int) -> Array:
         """The next layer's slopes, (channels,)."""

@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from limen.errors import ConfigError, LimenError
 from limen.train.batches import Batch, PKSampler, UnlabelledSampler, batches
 from limen.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from limen.train.collapse import TrainingError
 from limen.train.decoding import SoundDecoder
 from limen.train.interruption import stop_on_signals
 from limen.train.journal import Journal
+from limen.train.launch import Processes
+from limen.train.learner import Learner, Step
 from limen.train.networks.embedder import EmbedderNetwork
-from limen.train.objectives import build_losses
 from limen.train.pictures import Pictures
 from limen.train.recipe import Recipe, Stage
 from limen.train.run_folder import BEST, LAST, hold
-from limen.train.schedule import averaging, fade, learning_rate
 from limen.train.stopwatch import Stopwatch
-from limen.train.validation import to_input, validate
+from limen.train.validation import validate
 
 log = logging.getLogger(__name__)
 
 SELECTION = "fnmr_at_fmr_1e-3"
-COLLAPSED_COSINE = 0.97
-COLLAPSE_PATIENCE_STEPS = 50
 LOG_EVERY_STEPS = 20
-SEED_STRIDE = 100_000_000  # more steps than a recipe can have
-
-
-class TrainingError(LimenError, RuntimeError):
-    """Training cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +48,11 @@ class Progress:
     validation: Mapping[str, float]
 
 
-class CollapseAlarm:
-    """Stops a run whose embeddings have become one point, as triplets can make them.
-
-    It looks at the mean cosine between embeddings of different identities.
-    """
-
-    def __init__(self) -> None:
-        self._steps = 0
-
-    def check(self, embeddings: Tensor, identity: Tensor) -> float:
-        """Return the mean non-mated cosine of a batch. TrainingError on a lasting collapse."""
-        unit = torch.nn.functional.normalize(embeddings.detach())
-        different = identity[:, None] != identity[None, :]
-        cosine = float((unit @ unit.T)[different].mean())
-        self._steps = self._steps + 1 if cosine > COLLAPSED_COSINE else 0
-        if self._steps >= COLLAPSE_PATIENCE_STEPS:
-            raise TrainingError(
-                f"the embeddings have collapsed: strangers' mean cosine is {cosine:.3f}. "
-                "Lower the learning rate, start from a trained checkpoint, or begin with "
-                "distillation or semi-hard mining before batch-hard triplets"
-            )
-        return cosine
-
-
 class Trainer:
-    """Runs a recipe. `network` sets the start: fresh, or warm from slimming."""
+    """Runs a recipe. `network` sets the start: fresh, or warm from slimming.
+
+    processes: that share the run; each of them has a Trainer of its own, and the first writes.
+    """
 
     def __init__(
         self,
@@ -91,13 +63,11 @@ class Trainer:
         out: Path,
         provenance: dict[str, Any],
         workers: int = 1,
+        processes: Processes | None = None,
     ) -> None:
+        processes = processes or Processes()
         self.recipe = recipe
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = AveragedModel(
-            network, multi_avg_fn=averaging(recipe.ema_decay), use_buffers=True
-        )
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+        self.network = network
         self.fit, self.choose, self.out = fit, choose, out
         self.provenance = provenance
         self.step = 0
@@ -108,31 +78,51 @@ class Trainer:
         self.interrupted_by: signal.Signals | None = None
         self.stopped_early = False
         self._workers = workers
+        self._ranks = processes.ranks
         if recipe.early_stopping_patience is not None and choose is None:
             raise ConfigError(
                 "the recipe stops early on validation, but the folder has no pictures to validate "
                 "on: leave early_stopping_patience out, or add identities"
             )
-        self._teachers = {name: torch.from_numpy(rows) for name, rows in fit.teachers.items()}
+        shape = recipe.batch
+        self._labelled = PKSampler(fit, shape.identities, shape.per_identity, recipe.seed)
+        self._unlabelled = UnlabelledSampler(fit, shape.unlabelled, recipe.seed)
+        size = len(self._labelled) + shape.unlabelled
+        if size % self._ranks.size:
+            raise ConfigError(
+                f"{size} pictures a step cannot be split over {self._ranks.size} processes: change "
+                "[batch], or the number of processes"
+            )
         # All at once, so that a missing teacher is told before an hour is spent.
-        self._losses = {
-            stage: build_losses(stage.objectives, list(self._teachers)) for stage in recipe.stages
-        }
+        teachers = {name: torch.from_numpy(rows) for name, rows in fit.teachers.items()}
+        self.learner = Learner(
+            recipe, network, teachers, len(fit.names), self._ranks, processes.wrap
+        )
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes, and talks to the user."""
+        return self._ranks.leads
+
+    @property
+    def processes(self) -> int:
+        """How many processes share the run."""
+        return self._ranks.size
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same recipe. CheckpointError otherwise."""
+        """Go on from a checkpoint of the same recipe, from however many processes.
+
+        CheckpointError where it is of another recipe.
+        """
         saved = load_checkpoint(path)
         if saved.recipe != self.recipe:
             raise CheckpointError(
                 f"{path} was made by another recipe: name another --out, or the old recipe"
             )
         assert saved.optimizer is not None
-        self.network.load_state_dict(saved.weights)
-        self._averaged_network.load_state_dict(saved.averaged)
-        self.averaged.n_averaged.fill_(saved.step)
-        self.network.sync_fade()
-        self._averaged_network.sync_fade()
-        self.optimizer.load_state_dict(saved.optimizer)
+        self.learner.load(
+            saved.weights, saved.averaged, saved.own_weights, saved.optimizer, saved.step
+        )
         self.step = saved.step
         if saved.provenance.get("data") != self.provenance.get("data"):
             log.warning(
@@ -148,55 +138,74 @@ class Trainer:
         elif best.exists():
             self.best = load_checkpoint(best).validation.get(SELECTION, math.inf)
 
-    @property
-    def _averaged_network(self) -> EmbedderNetwork:
-        network = self.averaged.module
-        assert isinstance(network, EmbedderNetwork)
-        return network
-
     def run(self, report: Callable[[Progress], None] = lambda _: None) -> dict[str, float]:
         """Train to the recipe's end and return the last validation.
 
         SIGINT and SIGTERM end it after the step at hand with a checkpoint (`interrupted_by`);
         so does the recipe's early stopping (`stopped_early`). RunFolderError where another
-        process writes to the folder, CheckpointWriteError where the disk is full.
+        process writes to the folder, CheckpointWriteError where the disk is full, TrainingError
+        where a process of the run is lost or the embeddings collapse; the last checkpoint is whole.
         """
-        recipe, alarm = self.recipe, CollapseAlarm()
+        recipe = self.recipe
         decoder = SoundDecoder(self.fit, recipe.input_px)
         source = batches(
-            PKSampler(self.fit, recipe.batch.identities, recipe.batch.per_identity, recipe.seed),
+            self._labelled,
             decoder,
             recipe.augmentation_at,
             recipe.seed,
             range(self.step, recipe.total_steps),
-            unlabelled=UnlabelledSampler(self.fit, recipe.batch.unlabelled, recipe.seed),
+            unlabelled=self._unlabelled,
             workers=self._workers,
+            ranks=self._ranks,
         )
-        with (
-            hold(self.out),
-            stop_on_signals() as stop,
-            Journal(self.out, self.step) as journal,
-        ):
+        with self._journal() as journal, stop_on_signals() as stop:
             for batch in self.stopwatch.waiting(source):
-                stage, within = recipe.stage_at(self.step)
-                loss, parts = self._train_step(batch, stage, within, alarm)
+                stage, _ = recipe.stage_at(self.step)
+                step = self._take(batch, bool(stop))
                 self.step += 1
-                self.stopwatch.computed(len(batch.index))
+                self.stopwatch.computed(len(batch.index) * self._ranks.size)
                 last = self.step == recipe.total_steps
                 if last or self.step % recipe.validate_every_steps == 0:
                     self._validate()
                     self.stopped_early = self._patience_is_spent() and not last
-                ending = last or self.stopped_early or bool(stop)
+                # Over several processes, all must end at one step: at what they told each other.
+                stopping = bool(stop) if self._ranks.size == 1 else step.asked_to_stop
+                ending = last or self.stopped_early or stopping
                 if ending or self.step % recipe.checkpoint_every_steps == 0:
-                    save_checkpoint(self.out / LAST, self._checkpoint())
-                if ending or self.step % LOG_EVERY_STEPS == 0:
-                    journal.write(self._row(stage, parts))
-                report(self._progress(stage, loss))
+                    self._save(LAST)
+                if journal is not None and (ending or self.step % LOG_EVERY_STEPS == 0):
+                    journal.write(self._row(stage, step))
+                report(self._progress(stage, step.loss))
                 if ending:
-                    self.interrupted_by = None if last else stop.signal
+                    self.interrupted_by = None if last else self._signal(stop.signal, stopping)
                     break
         decoder.tell_total()
         return self.validation
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[Journal | None]:
+        """The run's folder, held, and its journal, where this process is the one that writes."""
+        if not self.leads:
+            yield None
+            return
+        with hold(self.out), Journal(self.out, self.step) as journal:
+            yield journal
+
+    def _take(self, batch: Batch, asked_to_stop: bool) -> Step:
+        try:
+            return self.learner.take(batch, self.step, asked_to_stop)
+        except RuntimeError as error:
+            if self._ranks.size == 1 or isinstance(error, LimenError):
+                raise
+            raise TrainingError(
+                f"step {self.step}: the other processes cannot be reached ({error}); one of them "
+                f"was probably killed. Start the same command with --resume: {self.out / LAST} is "
+                "the last checkpoint"
+            ) from error
+
+    def _signal(self, own: signal.Signals | None, stopping: bool) -> signal.Signals | None:
+        # Another process was told to stop; this one ends as if it had been.
+        return own or (signal.SIGTERM if stopping else None)
 
     def _patience_is_spent(self) -> bool:
         # An earlier stage has another behind it, which may well improve what this one cannot.
@@ -216,72 +225,53 @@ class Trainer:
             self.validation,
         )
 
-    def _train_step(
-        self, batch: Batch, stage: Stage, within: int, alarm: CollapseAlarm
-    ) -> tuple[float, dict[str, float]]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(stage, within)
-            group["weight_decay"] = stage.weight_decay
-        # Some losses and miners draw at random; from the step alone, so that a resumed run repeats.
-        torch.manual_seed(self.recipe.seed * SEED_STRIDE + self.step)
-        amount = fade(self.recipe, self.step)
-        self.network.train()
-        self.network.set_fade(amount)
-        identity = torch.from_numpy(batch.identity)
-        index = torch.from_numpy(batch.index)
-        teachers = {name: rows[index] for name, rows in self._teachers.items()}
-        embeddings = self.network(to_input(batch.crops))
-        parts = {loss.name: loss(embeddings, identity, teachers) for loss in self._losses[stage]}
-        total = torch.stack(list(parts.values())).sum()
-        if not torch.isfinite(total):
-            raise TrainingError(
-                f"the loss is not a number at step {self.step}: lower the learning rate; "
-                f"the last checkpoint is {self.out / LAST}"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(total)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
-        self.averaged.update_parameters(self.network)
-        self._averaged_network.set_fade(amount)
-        values = {name: float(value.detach()) for name, value in parts.items()}
-        values["non_mated_cosine"] = alarm.check(embeddings, identity)
-        return float(total.detach()), values
-
     def _validate(self) -> None:
         if self.choose is None:
             return
-        self.validation = validate(self._averaged_network, self.choose, self.recipe.input_px)
+        network, px = self.learner.averaged_network, self.recipe.input_px
+        self.validation = validate(network, self.choose, px, self._ranks)
         found = self.validation[SELECTION]
         # Patience counts what has become no better; on a tie the later weights are still kept.
         self.validations_since_best = 0 if found < self.best else self.validations_since_best + 1
         if found <= self.best:
             self.best = found
-            save_checkpoint(self.out / BEST, self._checkpoint(with_optimizer=False))
+            self._save(BEST)
 
-    def _checkpoint(self, with_optimizer: bool = True) -> Checkpoint:
-        return Checkpoint(
+    def _save(self, name: str) -> None:
+        """LAST holds all that a run needs to go on, BEST what ships."""
+        going_on = name == LAST
+        # Gathering sharded weights takes every process, writing them only one.
+        optimizer = self.learner.optimizer_state() if going_on else None
+        own_weights = self.learner.curriculum.saved() if going_on else {}
+        if not self.leads:
+            return
+        checkpoint = Checkpoint(
             recipe=self.recipe,
             step=self.step,
             channels=self.network.channels,
-            weights=self.network.state_dict() if with_optimizer else {},
-            averaged=self._averaged_network.state_dict(),
-            optimizer=self.optimizer.state_dict() if with_optimizer else None,
+            weights=self.network.state_dict() if going_on else {},
+            averaged=self.learner.averaged_network.state_dict(),
+            optimizer=optimizer,
             provenance=self.provenance,
             validation=self.validation,
             selection={
                 "best": self.best,
                 "validations_since_best": float(self.validations_since_best),
             },
+            own_weights=own_weights,
         )
+        save_checkpoint(self.out / name, checkpoint)
 
-    def _row(self, stage: Stage, parts: Mapping[str, float]) -> dict[str, Any]:
+    def _row(self, stage: Stage, step: Step) -> dict[str, Any]:
         return {
             "step": self.step,
             "stage": stage.name,
             "pictures_per_second": round(self.stopwatch.pictures_per_second, 1),
             "waiting_share": round(self.stopwatch.waiting_share, 3),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            **{name: round(value, 5) for name, value in parts.items()},
+            "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
+            "loss": round(step.loss, 5),
+            **{name: round(value, 5) for name, value in step.parts.items()},
+            "non_mated_cosine": round(step.spread.non_mated_cosine, 5),
+            "spread": round(step.spread.spread, 5),
             **self.validation,
         }

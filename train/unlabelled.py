@@ -1,7 +1,7 @@
 """Pictures of nobody known: a teacher's embeddings make them useful all the same.
 
 A folder of `*.tar` archives of crops, paths as they come, with `teachers.npz` beside them (see
-`limen.train.pictures`). They carry identity -1 and take part in distillation only.
+`limen.train.pictures`), or of shards that `limen prepare` wrote with a teacher. They carry identity -1 and take part in distillation only.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 from limen.images import PICTURE_SUFFIXES
 from limen.train.pictures import Pictures, PicturesError, read_teachers
-
-UNLABELLED = "unlabelled"
+from limen.train.shards import UNLABELLED as UNLABELLED
+from limen.train.shards import find_shards, read_shards
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,14 @@ def open_unlabelled(folder: Path) -> Pictures:
     Pictures that not every teacher has seen are left out with a warning. PicturesError where
     there is no archive, no teachers.npz, or no picture of an archive in it.
     """
+    if shards := find_shards(folder):
+        pictures = read_shards(folder, shards, UNLABELLED)
+        if not pictures.teachers:
+            raise PicturesError(
+                f"{folder}: its shards hold no teacher's embeddings, from which alone pictures of "
+                "nobody known are learnt; prepare them with --teacher"
+            )
+        return pictures
     archives = sorted(folder.glob("*.tar"))
     if not archives:
         raise PicturesError(f"{folder}: expected archives of crops (*.tar), found none")

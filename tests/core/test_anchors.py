@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from limen.anchors import CELL_CHANNELS, STRIDES_PX, cells, decode, non_maximum_suppression, overlaps
+from limen.anchors import (
+    CELL_CHANNELS,
+    STRIDES_PX,
+    cells,
+    decode,
+    non_maximum_suppression,
+    overlaps,
+)
 
 HEIGHT, WIDTH = 64, 96
 

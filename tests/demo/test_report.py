@@ -63,8 +63,8 @@ def story(stranger_gets_in: bool = False, name: str = "Ada") -> DemoResult:
 
 def evidence() -> Evidence:
     rng = np.random.default_rng(0)
-    scores = DoorScores(
-        np.full(5, 0.9, np.float32), rng.normal(0, 0.1, 4000).clip(-1, 1).astype(np.float32)
+    scores = DoorScores.independent(
+        np.full(5, 0.9, np.float32), rng.normal(0, 0.1, 9000).clip(-1, 1).astype(np.float32)
     )
     point = calibrate(
         scores, max_fmr=1e-3, confidence=0.95, model_id="m", enrolled_subjects=1,

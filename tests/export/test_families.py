@@ -18,6 +18,7 @@ from limen.export.fold import fold
 from limen.export.onnx_graphs import float32_onnx, int8_onnx
 from limen.export.parity import BuiltGraph, check_parity, measure_parity
 from limen.export.tflite_graphs import float32_tflite, int8_tflite
+from limen.train.networks.blocks import InvertedResidual, SqueezeExcite
 from limen.train.networks.embedder import EmbedderNetwork
 from limen.train.networks.family import FAMILIES, build_network
 from limen.train.recipe import Model
@@ -47,6 +48,14 @@ def calm(family: str, width: float) -> EmbedderNetwork:
             torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
             torch.nn.init.uniform_(module.weight, 0.9, 1.1)
             torch.nn.init.normal_(module.bias, std=0.1)
+    for block in network.modules():
+        gated = isinstance(block, InvertedResidual) and any(
+            isinstance(layer, SqueezeExcite) for layer in block.layers
+        )
+        if gated:  # what gates of about 3 multiply, training's normalisation divides out again
+            block.layers[-2].expand.weight.data *= 0.1
+            torch.nn.init.constant_(block.layers[-2].expand.bias, 3.0)
+            block.layers[-1].conv.weight.data /= 3
     return network.eval()
 
 

@@ -59,8 +59,9 @@ def test_the_commands_for_ones_own_pictures_run_in_order(tmp_path) -> None:
     from limen.images import encode_jpeg
 
     picture = data.astronaut()[:320, 60:400]
-    for name in ("anna-1.jpg", "anna-2.jpg", "anna-3.jpg", "visitor.jpg"):
-        (tmp_path / name).write_bytes(encode_jpeg(picture))
+    shots = {"anna-1.jpg": 1.0, "anna-2.jpg": 0.8, "anna-3.jpg": 1.15, "visitor.jpg": 0.9}
+    for name, gain in shots.items():
+        (tmp_path / name).write_bytes(encode_jpeg((picture * gain).clip(0, 255).astype("uint8")))
     (tmp_path / "visits").mkdir()
     (tmp_path / "visits" / "1.jpg").write_bytes(encode_jpeg(picture))
     section = README.split("## Use it", 1)[1].split("\n## ", 1)[0]

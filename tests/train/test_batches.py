@@ -6,6 +6,7 @@ import pytest
 from limen.train.augmentation.pipeline import augment
 from limen.train.augmentation.settings import Augmentation
 from limen.train.batches import PKSampler, batches
+from limen.train.decoding import SoundDecoder
 from limen.train.pictures import PicturesError, open_pictures, part_by_hash
 
 
@@ -47,7 +48,8 @@ def test_batches_do_not_depend_on_workers_or_start(folder) -> None:
 
     def made(steps: range, workers: int) -> list[np.ndarray]:
         settings = lambda step: Augmentation()  # noqa: E731
-        return [b.crops for b in batches(fit, sampler, settings, 112, 0, steps, workers=workers)]
+        made = batches(sampler, SoundDecoder(fit, 112), settings, 0, steps, workers=workers)
+        return [batch.crops for batch in made]
 
     one, two = made(range(5), 1), made(range(2, 5), 3)
     assert len(one) == 5

@@ -19,13 +19,15 @@ from limen.train.checkpoint import (  # noqa: E402
     load_checkpoint,
     save_checkpoint,
 )
+from limen.train.collapse import CollapseAlarm, TrainingError  # noqa: E402
 from limen.train.networks.mobilenet import MobileNetEmbedder  # noqa: E402
 from limen.train.recipe import load_recipe, parse_recipe, shipped_recipes  # noqa: E402
 from limen.train.run import start_training  # noqa: E402
-from limen.train.trainer import CollapseAlarm, TrainingError, averaging, learning_rate  # noqa: E402
+from limen.train.schedule import averaging, learning_rate  # noqa: E402
 
 RECIPE = """
 seed = 3
+input_px = 28
 validate_every_steps = 6
 checkpoint_every_steps = 2
 model = { width = 0.125, embedding_size = 16 }
@@ -63,13 +65,17 @@ def test_an_interrupted_and_resumed_run_equals_an_unbroken_one(folder, tmp_path)
 
 
 def test_triplets_pull_classes_apart(folder, tmp_path) -> None:
-    recipe = parse_recipe(RECIPE.replace("steps = 6\nwarmup", "steps = 60\nwarmup"), "test")
-    trainer = start_training(recipe, folder, tmp_path / "run", threads=2)
-    result = trainer.run()
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["triplet"] < log[0]["triplet"]
+    # Without augmentation: what a few steps learn of the classes shows in the loss.
+    longer = RECIPE.replace("steps = 6\nwarmup", "steps = 400\nlearning_rate = 3e-3\nwarmup")
+    longer = longer.replace("validate_every_steps = 6", "validate_every_steps = 400")
+    text = 'augmentation = "none"\n' + longer.replace("checkpoint_every_steps = 2", "")
+    trainer = start_training(parse_recipe(text, "test"), folder, tmp_path / "run", threads=1)
+    losses: list[float] = []
+    result = trainer.run(lambda progress: losses.append(progress.loss))
+    assert sum(losses[-40:]) < 0.3 * sum(losses[:40])
+    assert result["eer"] < 0.1
     assert result["identities"] >= 2
-    assert 0 <= result["eer"] < 0.45
+    assert 0 <= result["eer"] <= 1
 
 
 def test_a_killed_run_leaves_a_whole_checkpoint(folder, tmp_path) -> None:
@@ -126,7 +132,7 @@ def test_a_half_precision_checkpoint_loads_as_float32(folder, tmp_path) -> None:
     saved = load_checkpoint(tmp_path / "last.pt")
     halved = {k: v.half() if v.is_floating_point() else v for k, v in saved.averaged.items()}
     save_checkpoint(tmp_path / "small.pt", replace(saved, averaged=halved, optimizer=None))
-    crop = torch.randn(1, 3, 112, 112)
+    crop = torch.randn(1, 3, 28, 28)
     with torch.no_grad():
         small = load_checkpoint(tmp_path / "small.pt").network()(crop)
         assert torch.allclose(small, saved.network()(crop), atol=0.05)

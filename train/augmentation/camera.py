@@ -28,7 +28,7 @@ def motion_blur(crop: Crop, rng: np.random.Generator) -> Crop:
     # Fixed point with four bits of fraction, so that the line is as long as was drawn.
     ends = np.round((np.array([reach, reach]) + np.stack([-half, half])) * 16).astype(int)
     start, stop = ((int(x), int(y)) for x, y in ends)
-    cv2.line(kernel, start, stop, 255, 1, cv2.LINE_AA, 4)
+    cv2.line(kernel, start, stop, (255,), 1, cv2.LINE_AA, 4)
     return _filter(crop, kernel.astype(np.float32))
 
 

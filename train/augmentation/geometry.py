@@ -28,8 +28,9 @@ def misalign(
         return crop
     height, width = crop.shape[:2]
     angle_deg, log_scale, shift_x, shift_y = rng.normal(0.0, 1.0, 4)
-    matrix = cv2.getRotationMatrix2D(
-        (width / 2, height / 2), float(rotate_deg * angle_deg), float(np.exp(scale * log_scale))
+    centre, factor = (width / 2, height / 2), float(np.exp(scale * log_scale))
+    matrix = np.asarray(
+        cv2.getRotationMatrix2D(centre, float(rotate_deg * angle_deg), factor), np.float64
     )
     matrix[:, 2] += shift_px * np.array([shift_x, shift_y])
     return cv2.warpAffine(crop, matrix, (width, height)).astype(np.uint8, copy=False)

@@ -28,7 +28,8 @@ def change_light(crop: Crop, strength: float, rng: np.random.Generator) -> Crop:
     gamma, gain = np.exp(rng.uniform(-1, 1, 2) * [2 * strength, strength])
     cast = np.exp(rng.uniform(-strength / 5, strength / 5, 3))
     curves = 255 * (_LEVELS**gamma)[:, None] * (gain * cast)
-    return _look_up(crop, np.clip(curves + 0.5, 0, 255).astype(np.uint8))
+    looked_up = _look_up(crop, np.clip(curves + 0.5, 0, 255).astype(np.uint8))
+    return looked_up.astype(np.uint8, copy=False)
 
 
 def low_light(crop: Crop, rng: np.random.Generator) -> Crop:
@@ -49,8 +50,10 @@ def low_light(crop: Crop, rng: np.random.Generator) -> Crop:
     slope = np.maximum(seen, 0.005) ** (1 / _ENCODING_GAMMA - 1) / _ENCODING_GAMMA
     mean = 255 * seen ** (1 / _ENCODING_GAMMA)
     noise = _correlated_noise(crop.shape, rng)
-    noise *= _look_up(crop, (255 * deviation * slope).astype(np.float32))
-    noise += _look_up(crop, mean.astype(np.float32))
+    noise *= _look_up(crop, (255 * deviation * slope).astype(np.float32)).astype(
+        np.float32, copy=False
+    )
+    noise += _look_up(crop, mean.astype(np.float32)).astype(np.float32, copy=False)
     return np.clip(noise, 0, 255).astype(np.uint8)
 
 
@@ -74,11 +77,11 @@ def backlight(crop: Crop, rng: np.random.Generator) -> Crop:
     behind = rng.uniform(200, 255)
     weight *= np.float32(rng.uniform(0.6, 1.0))
     weights = cv2.merge([weight, weight, weight])
-    lit = face + weights * (np.float32(behind) - face)
+    lit = np.asarray(face + weights * (np.float32(behind) - face))
     return lit.astype(np.uint8)
 
 
-def _look_up(crop: Crop, curves: NDArray[np.generic]) -> NDArray[np.generic]:
+def _look_up(crop: Crop, curves: NDArray[np.uint8 | np.float32]) -> NDArray[np.uint8 | np.float32]:
     """(256, 3) `curves` applied to the three channels."""
     return np.asarray(cv2.LUT(crop, np.ascontiguousarray(curves)[None]))
 

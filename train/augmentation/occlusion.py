@@ -117,7 +117,7 @@ def _cloth(side: int, colour: Points, pleated: bool, rng: np.random.Generator) -
         stripes = np.sin(rng.uniform(10, 40) * across + rng.uniform(0, 6))[None, :]
         checks = np.sin(rng.uniform(10, 40) * down + rng.uniform(0, 6))[:, None]
         shade = shade + rng.uniform(0.05, 0.3) * (stripes * checks)
-    return shade[:, :, None] * colour
+    return np.asarray(shade[:, :, None] * colour, np.float64)
 
 
 def _lens(side: int, colour: Points, rng: np.random.Generator) -> Points:
@@ -127,13 +127,13 @@ def _lens(side: int, colour: Points, rng: np.random.Generator) -> Points:
     lighter = rng.uniform(0, 60) * np.clip(2 * down - 0.6, 0, 1)
     place = rng.uniform(0.2, 0.9)
     glint = rng.uniform(0, 90) * np.clip(1 - 18 * np.abs(across + 0.5 * down - place - 0.2), 0, 1)
-    return colour + (lighter + glint)[:, :, None]
+    return np.asarray(colour + (lighter + glint)[:, :, None], np.float64)
 
 
 def _polygon_cover(crop: Crop, corners: Points) -> NDArray[np.uint8]:
     cover = np.zeros(crop.shape[:2], np.uint8)
     points = np.round(corners * 2**_SHIFT).astype(np.int32)
-    cv2.fillPoly(cover, [points], 255, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(cover, [points], (255,), cv2.LINE_AA, _SHIFT)
     return cover
 
 

@@ -22,15 +22,19 @@ class EmbedderNetwork(nn.Module):
 
     The head is MobileFaceNet's (Chen et al., arXiv:1804.07573, section 3.2): a global depthwise
     convolution in place of average pooling, because a mouth corner and an eye should not be
-    weighed alike, then a linear projection.
+    weighed alike, then a linear projection. `head_filters` depthwise filters look at each channel:
+    one is MobileFaceNet's, more come closer to a dense layer over the whole map.
     """
 
     family: ClassVar[str]
 
-    def __init__(self, channels: Sequence[int], embedding_size: int, input_px: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], embedding_size: int, input_px: int, head_filters: int
+    ) -> None:
         super().__init__()
         self.channels = list(channels)
         self.embedding_size = embedding_size
+        self.head_filters = head_filters
         self.input_px = input_px
 
     @abstractmethod
@@ -57,9 +61,10 @@ class EmbedderNetwork(nn.Module):
     def _add_head(self) -> None:
         """Add the head and draw the first weights; called once the rest is there."""
         last, map_px = self.channels[-1], final_map_px(self.input_px)
-        self.global_depthwise = nn.Conv2d(last, last, map_px, groups=last, bias=False)
-        self.global_norm = nn.BatchNorm2d(last)
-        self.projection = nn.Conv2d(last, self.embedding_size, 1, bias=True)
+        filters = last * self.head_filters
+        self.global_depthwise = nn.Conv2d(last, filters, map_px, groups=last, bias=False)
+        self.global_norm = nn.BatchNorm2d(filters)
+        self.projection = nn.Conv2d(filters, self.embedding_size, 1, bias=True)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -41,7 +41,9 @@ def build_network(
     width in place of the model's, as a checkpoint keeps them; ValueError where their number is not
     the family's.
     """
-    return FAMILIES[model.family](model.width, model.embedding_size, channels, input_px)
+    return FAMILIES[model.family](
+        model.width, model.embedding_size, channels, input_px, model.head_filters
+    )
 
 
 def count_parameters(network: nn.Module) -> int:

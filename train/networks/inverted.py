@@ -65,12 +65,13 @@ class InvertedResidualEmbedder(EmbedderNetwork):
         embedding_size: int = 128,
         channels: Sequence[int] | None = None,
         input_px: int = INPUT_PX,
+        head_filters: int = 1,
     ) -> None:
         table = self.table
         counts = channels if channels is not None else table.channels(width)
         what = "stem, expanded and output channels of each block, last"
         counts = check_channels(counts, 2 * len(table.rows) + 2, what)
-        super().__init__(counts, embedding_size, input_px)
+        super().__init__(counts, embedding_size, input_px, head_filters)
         times = halvings(input_px)
 
         def stride(halves_from: int) -> int:

@@ -67,10 +67,11 @@ class MobileNetEmbedder(EmbedderNetwork):
         embedding_size: int = 128,
         channels: Sequence[int] | None = None,
         input_px: int = INPUT_PX,
+        head_filters: int = 1,
     ) -> None:
         counts = channels if channels is not None else scaled_channels(width)
         counts = check_channels(counts, len(BLOCKS) + 1, "stem and blocks")
-        super().__init__(counts, embedding_size, input_px)
+        super().__init__(counts, embedding_size, input_px, head_filters)
         stem_stride, *block_strides = strides(input_px)
         self.stem = ConvBlock(3, self.channels[0], 3, stem_stride)
         self.depthwise = nn.ModuleList()

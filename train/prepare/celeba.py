@@ -53,6 +53,7 @@ class CelebASource:
     """CelebA as it was published, or as its mirrors lay it out."""
 
     layout = CELEBA
+    labelled = True
     aligned = False
 
     def __init__(self, folder: Path) -> None:

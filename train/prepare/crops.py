@@ -105,6 +105,7 @@ class CropMaker:
         self.model_id = self._embedder.model_id
         self.detector_id = self._detector.detector_id
         self.embedding_size = bundle.manifest.embedding_size
+        self.teacher_size = self._teacher.size if self._teacher else 0
 
     def make(self, picture: SourcePicture) -> Crop | Dropped:
         """The crop of a picture, or why there is none. Nothing in a picture's bytes raises."""

@@ -83,11 +83,14 @@ def near_matrix(
     return cosine, np.rint(bits).astype(np.int64)
 
 
-def near_duplicates(samples: Samples, rows: NDArray[np.int64]) -> list[Pair]:
+def near_duplicates(
+    samples: Samples, rows: NDArray[np.int64], near_score: float = NEAR_SCORE
+) -> list[Pair]:
     """Among `rows` of one identity: those that repeat a better one, each with the one that stays.
 
     The best stays first (quality, then order), and a picture goes where it is near one that stays,
-    so that a chain of slow change is thinned and not lost.
+    so that a chain of slow change is thinned and not lost. near_score: the cosine from which on two
+    are near; NEAR_BITS or fewer that differ are near whatever the score.
     """
     order = rows[np.lexsort((rows, -samples.quality[rows]))]
     kept = order[:0]
@@ -96,9 +99,9 @@ def near_duplicates(samples: Samples, rows: NDArray[np.int64]) -> list[Pair]:
         block = order[start : start + BLOCK]
         stays = np.ones(len(block), bool)
         for begin in range(0, len(kept), BLOCK):
-            _drop_near(samples, block, stays, kept[begin : begin + BLOCK], found)
+            _drop_near(samples, block, stays, kept[begin : begin + BLOCK], near_score, found)
         cosine, bits = near_matrix(samples, block, block)
-        near = _is_near(cosine, bits)
+        near = _is_near(cosine, bits, near_score)
         for row in range(len(block)):
             if not stays[row]:
                 continue
@@ -110,7 +113,10 @@ def near_duplicates(samples: Samples, rows: NDArray[np.int64]) -> list[Pair]:
 
 
 def near_duplicates_elsewhere(
-    samples: Samples, rows: NDArray[np.int64], nearest: NDArray[np.int64]
+    samples: Samples,
+    rows: NDArray[np.int64],
+    nearest: NDArray[np.int64],
+    near_score: float = NEAR_SCORE,
 ) -> list[Pair]:
     """Pictures of `rows` that are nearly one of the identity whose centre is nearest among the others.
 
@@ -129,7 +135,7 @@ def near_duplicates_elsewhere(
         for start in range(0, len(searching), BLOCK):
             block = rows[searching[start : start + BLOCK]]
             cosine, bits = near_matrix(samples, block, others)
-            for row, column in zip(*np.nonzero(_is_near(cosine, bits)), strict=True):
+            for row, column in zip(*np.nonzero(_is_near(cosine, bits, near_score)), strict=True):
                 pair = _pair(block[row], others[column], cosine[row, column], bits[row, column])
                 key = (min(pair.row, pair.other), max(pair.row, pair.other))
                 if key not in seen:
@@ -138,8 +144,10 @@ def near_duplicates_elsewhere(
     return sorted(found, key=lambda pair: (pair.row, pair.other))
 
 
-def _is_near(cosine: NDArray[np.float32], bits: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return (cosine >= NEAR_SCORE) | (bits <= NEAR_BITS)
+def _is_near(
+    cosine: NDArray[np.float32], bits: NDArray[np.int64], near_score: float
+) -> NDArray[np.bool_]:
+    return (cosine >= near_score) | (bits <= NEAR_BITS)
 
 
 def _drop_near(
@@ -147,10 +155,11 @@ def _drop_near(
     block: NDArray[np.int64],
     stays: NDArray[np.bool_],
     kept: NDArray[np.int64],
+    near_score: float,
     found: list[Pair],
 ) -> None:
     cosine, bits = near_matrix(samples, block, kept)
-    near = _is_near(cosine, bits) & stays[:, None]
+    near = _is_near(cosine, bits, near_score) & stays[:, None]
     for row in np.flatnonzero(near.any(1)):
         column = int(near[row].argmax())
         stays[row] = False

@@ -27,6 +27,7 @@ class FoldersSource:
     """FOLDER/IDENTITY/PICTURE. Deeper folders are left out and told, never guessed at."""
 
     layout = FOLDERS
+    labelled = True
     aligned = False
 
     def __init__(self, folder: Path) -> None:
@@ -35,12 +36,12 @@ class FoldersSource:
         self._folder = folder
         self._pictures: list[SourcePicture] = []
         self._stamps: list[tuple[int, int]] = []
-        for entry in _sorted_entries(folder):
+        for entry in sorted_entries(folder):
             if leads_outside(folder, entry):
                 self._leave_out(entry.name, "", LINK_OUTSIDE, "a link out of the folder")
             elif entry.is_dir():
                 self._list_identity(entry)
-            elif _is_picture(entry.name):
+            elif is_picture(entry.name):
                 self._leave_out(entry.name, "", NO_IDENTITY, "beside the identities' folders")
             elif not entry.name.startswith("."):
                 self.other_files += 1
@@ -65,7 +66,7 @@ class FoldersSource:
         if folder.name.startswith("."):
             return
         try:
-            entries = _sorted_entries(Path(folder.path))
+            entries = sorted_entries(Path(folder.path))
         except OSError as error:
             self._leave_out(folder.name, folder.name, UNLISTABLE, str(error.strerror))
             return
@@ -77,7 +78,7 @@ class FoldersSource:
             elif entry.is_dir():
                 detail = "only pictures directly in an identity's folder are read"
                 self._leave_out(relative, folder.name, NESTED, detail)
-            elif _is_picture(entry.name):
+            elif is_picture(entry.name):
                 found = entry.stat()
                 name = f"{identity}/{printable(entry.name)}"
                 self._pictures.append(SourcePicture(relative, name, identity))
@@ -101,11 +102,24 @@ class FoldersSource:
         return f"{self._folder}: expected IDENTITY/PICTURE, or CelebA's or InsightFace's files; {found}"
 
 
-def _is_picture(name: str) -> bool:
+def has_identity_folders(folder: Path) -> bool:
+    """Whether a folder directly in `folder` holds a picture, or `folder` holds none itself."""
+    entries = sorted_entries(folder)
+    return any(
+        any(is_picture(inner.name) for inner in sorted_entries(Path(entry.path)))
+        for entry in entries
+        if entry.is_dir()
+        and not entry.name.startswith(".")
+        and not leads_outside(folder, entry)
+        and os.access(entry.path, os.R_OK | os.X_OK)
+    ) or not any(is_picture(entry.name) for entry in entries)
+
+
+def is_picture(name: str) -> bool:
     # '._NAME.jpg' is what macOS leaves beside a picture on a foreign disk.
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
 
 
-def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+def sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)

@@ -1,20 +1,23 @@
 """Which crops are kept: the order of the rules, and the part of each identity.
 
 Pure. A picture is dropped for the first rule it fails: quality, the same bytes again, nearly the
-same again, a suspected label (where asked for), the partition, too few pictures.
+same again, a suspected label (where asked for), the partition, too few pictures. Pictures of nobody
+known have the first three alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limen.train.pictures import CHOOSE, FIT, REPORT, part_by_hash
+from limen.train.pictures import CHOOSE, COHORT, FIT, REPORT, part_by_hash
 from limen.train.prepare.duplicates import (
+    NEAR_SCORE,
     Pair,
     Samples,
     exact_groups,
@@ -23,6 +26,7 @@ from limen.train.prepare.duplicates import (
     rows_by_identity,
 )
 from limen.train.prepare.suspects import Labels, Limits, SamePerson, Suspect, look_at_labels
+from limen.train.shards import HELD_OUT, UNLABELLED
 
 PARTS = (FIT, CHOOSE, REPORT)
 
@@ -45,12 +49,18 @@ class Rules:
     """What is asked of a crop that is kept.
 
     min_quality: 0 to 1; drop_suspects: leave suspected labels and near-duplicates across identities
-    out, in place of only reporting them; keep_singletons: keep identities with one picture left.
+    out, in place of only reporting them; keep_singletons: keep identities with one picture left;
+    hold_out: the share of the pictures of nobody known that goes to a part of its own; near_score:
+    see `near_duplicates`; cohort: the share of the identities of `fit` that go to `cohort` instead,
+    the strangers whose embeddings a bundle will carry.
     """
 
     min_quality: float = 0.0
     drop_suspects: bool = False
     keep_singletons: bool = False
+    hold_out: float = 0.0
+    near_score: float = NEAR_SCORE
+    cohort: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +76,17 @@ class Verdict:
 class Judgement:
     """What becomes of every crop.
 
-    kept: rows, rising; dropped: by row; part_of: by identity number, of the kept ones; elsewhere:
-    pairs across identities that show nearly the same; leaks: pairs of identities that may be one
-    person and that the data set's own partition puts in different parts.
+    kept: rows, rising; part: of each of `kept`; dropped: by row; elsewhere: pairs across
+    identities that show nearly the same; leaks: pairs of identities that may be one person and that
+    the data set's own partition puts in different parts.
     """
 
     kept: NDArray[np.int64]
+    part: list[str]
     dropped: dict[int, Verdict]
-    part_of: dict[int, str]
-    suspects: list[Suspect]
-    same_person: list[SamePerson]
-    elsewhere: list[Pair]
+    suspects: list[Suspect] = field(default_factory=list)
+    same_person: list[SamePerson] = field(default_factory=list)
+    elsewhere: list[Pair] = field(default_factory=list)
     leaks: list[SamePerson] = field(default_factory=list)
 
 
@@ -92,36 +102,29 @@ def judge(
     names: of the identities; own_part: (n,) the row's part in the data set's own partition, as a
     number in PARTS, -1 where it has none.
     """
-    dropped: dict[int, Verdict] = {}
-    rows = np.arange(len(samples))
-
-    def drop(verdicts: dict[int, Verdict]) -> None:
-        nonlocal rows
-        dropped.update(verdicts)
-        rows = rows[~np.isin(rows, np.fromiter(verdicts, np.int64, len(verdicts)))]
-
-    poor = rows[samples.quality < rules.min_quality]
-    drop({int(row): Verdict(Rule.LOW_QUALITY, -1, float(samples.quality[row])) for row in poor})
-    drop(_same_bytes(samples, rows))
-    pairs = (near_duplicates(samples, group) for group in rows_by_identity(samples.identity, rows))
-    drop({p.row: Verdict(Rule.NEAR, p.other, p.score) for group in pairs for p in group})
-
+    dropped = _unfit_or_repeated(samples, rules)
+    rows = _without(np.arange(len(samples)), dropped)
     labels = look_at_labels(samples, rows, len(names), limits)
-    elsewhere = near_duplicates_elsewhere(samples, rows, labels.nearest)
+    elsewhere = near_duplicates_elsewhere(samples, rows, labels.nearest, rules.near_score)
     if rules.drop_suspects:
         verdicts = _weaker_of(elsewhere, rows, labels)
         verdicts |= {s.row: Verdict(Rule.LABEL, -1, s.own) for s in labels.suspects}
-        drop(verdicts)
-    drop(_in_two_parts(samples.identity, own_part, rows))
+        dropped |= verdicts
+        rows = _without(rows, verdicts)
+    outside = _in_two_parts(samples.identity, own_part, rows)
+    dropped |= outside
+    rows = _without(rows, outside)
     if not rules.keep_singletons:
         groups = rows_by_identity(samples.identity, rows)
-        drop({int(group[0]): Verdict(Rule.SINGLETON) for group in groups if len(group) == 1})
+        alone = {int(group[0]): Verdict(Rule.SINGLETON) for group in groups if len(group) == 1}
+        dropped |= alone
+        rows = _without(rows, alone)
 
-    part_of = _parts(samples.identity, own_part, rows, names, labels.same_person)
+    part_of = _parts(samples.identity, own_part, rows, names, labels.same_person, rules.cohort)
     return Judgement(
         kept=rows,
+        part=[part_of[number] for number in samples.identity[rows].tolist()],
         dropped=dropped,
-        part_of=part_of,
         suspects=labels.suspects,
         same_person=labels.same_person,
         elsewhere=elsewhere,
@@ -132,6 +135,41 @@ def judge(
             and {pair.identity, pair.other} <= part_of.keys()
         ],
     )
+
+
+def judge_unlabelled(samples: Samples, names: Sequence[str], rules: Rules) -> Judgement:
+    """Apply the rules to crops of nobody known, whose identity is one number for all.
+
+    names: of the n pictures; the last piece of each, hashed, decides whether it is held out.
+    Nearly the same pictures are searched among all, in a time that grows with their square.
+    """
+    dropped = _unfit_or_repeated(samples, rules)
+    kept = _without(np.arange(len(samples)), dropped)
+    files = (names[row].rpartition("/")[2] for row in kept)
+    part = [HELD_OUT if _share(file) < rules.hold_out else UNLABELLED for file in files]
+    return Judgement(kept, part, dropped)
+
+
+def _share(text: str) -> float:
+    """A number from 0 to 1, evenly spread, that depends on `text` alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _without(rows: NDArray[np.int64], verdicts: Collection[int]) -> NDArray[np.int64]:
+    return rows[~np.isin(rows, np.fromiter(verdicts, np.int64, len(verdicts)))]
+
+
+def _unfit_or_repeated(samples: Samples, rules: Rules) -> dict[int, Verdict]:
+    """The rules that need no label: quality, the same bytes again, nearly the same again."""
+    rows = np.arange(len(samples))
+    poor = rows[samples.quality < rules.min_quality]
+    dropped = {int(row): Verdict(Rule.LOW_QUALITY, -1, float(samples.quality[row])) for row in poor}
+    rows = _without(rows, dropped)
+    repeated = _same_bytes(samples, rows)
+    dropped |= repeated
+    groups = rows_by_identity(samples.identity, _without(rows, repeated))
+    pairs = (pair for group in groups for pair in near_duplicates(samples, group, rules.near_score))
+    return dropped | {p.row: Verdict(Rule.NEAR, p.other, p.score) for p in pairs}
 
 
 def _same_bytes(samples: Samples, rows: NDArray[np.int64]) -> dict[int, Verdict]:
@@ -204,6 +242,7 @@ def _parts(
     rows: NDArray[np.int64],
     names: Sequence[str],
     same_person: Sequence[SamePerson],
+    cohort: float,
 ) -> dict[int, str]:
     """The part of each identity that is left: its data set's own, else by a hash of its name.
 
@@ -225,5 +264,7 @@ def _parts(
     for group in rows_by_identity(identity, rows):
         number = int(identity[group[0]])
         own = int(own_part[group].max())
-        part_of[number] = PARTS[own] if own >= 0 else part_by_hash(names[lead(number)])
+        name = names[lead(number)]
+        part = PARTS[own] if own >= 0 else part_by_hash(name)
+        part_of[number] = COHORT if part == FIT and _share(f"cohort {name}") < cohort else part
     return part_of

@@ -48,7 +48,7 @@ def find_record_file(folder: Path) -> Path | None:
             f"{folder}: expected train.rec, found {', '.join(p.name for p in found[:5])}; "
             "put the one to prepare into a folder of its own, with its .idx"
         )
-    return (named or found or [None])[0]
+    return next(iter(named or found), None)
 
 
 class RecordReader:
@@ -138,6 +138,7 @@ class RecordSource:
     """A `.rec` with its `.idx`. Its pictures are aligned crops already."""
 
     layout = RECORDIO
+    labelled = True
     aligned = True
     other_files = 0
 

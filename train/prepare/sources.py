@@ -16,8 +16,15 @@ from typing import Protocol
 from limen.errors import LimenError, PictureError
 from limen.images import MAX_FILE_BYTES
 
-AUTO, FOLDERS, LFW, CELEBA, RECORDIO = "auto", "folders", "lfw", "celeba", "recordio"
-LAYOUTS = (AUTO, FOLDERS, LFW, CELEBA, RECORDIO)
+AUTO, FOLDERS, LFW, CELEBA, RECORDIO, FLAT = (
+    "auto",
+    "folders",
+    "lfw",
+    "celeba",
+    "recordio",
+    "flat",
+)
+LAYOUTS = (AUTO, FOLDERS, LFW, CELEBA, RECORDIO, FLAT)
 
 
 class PrepareError(LimenError, ValueError):
@@ -29,8 +36,8 @@ class SourcePicture:
     """A picture as its source lists it.
 
     locator: where the reader finds it (a path relative to the folder, or a byte offset);
-    name: the same for people, printable and unique; identity: printable, the label it came with;
-    part: 'fit', 'choose' or 'report' where the data set has a partition of its own, else ''.
+    name: the same for people, printable and unique; identity: printable, the label it came with,
+    '' where nobody is known; part: 'fit', 'choose' or 'report' where the data set has a partition of its own, else ''.
     """
 
     locator: str | int
@@ -61,9 +68,14 @@ class Source(Protocol):
     """A data set whose pictures have been listed."""
 
     layout: str
+    labelled: bool  # each picture has an identity
     aligned: bool  # its pictures are face crops already, on the usual 112 x 112 template
-    left_out: Sequence[LeftOut]
     other_files: int  # that no picture's suffix or list names
+
+    @property
+    def left_out(self) -> Sequence[LeftOut]:
+        """What was met and cannot be prepared."""
+        ...
 
     @property
     def reader(self) -> Reader:
@@ -95,9 +107,14 @@ def read_inside(folder: Path, relative: str) -> bytes:
     """The bytes of `folder`/`relative`. PictureError for what is no file of bounded size in there."""
     path = folder / relative
     try:
+        # Listing has looked; a link may have taken the file's place since.
+        if not path.resolve(strict=True).is_relative_to(folder):
+            raise PictureError("a link out of the folder")
         # A fifo must not block: whoever reads it looks at its kind first.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
+    except PictureError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
         raise PictureError(f"cannot be read ({type(error).__name__})") from error
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
@@ -138,15 +155,18 @@ def _escaped(character: str) -> str:
     return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):06x}"
 
 
-def open_source(folder: Path, layout: str = AUTO) -> Source:
+def open_source(folder: Path, layout: str = AUTO, *, unlabelled: bool = False) -> Source:
     """List the pictures of `folder`.
 
     layout: one of LAYOUTS; 'auto' takes InsightFace's RecordIO where there is a `.rec` file, CelebA
-    where there is identity_CelebA.txt, and else a folder for each identity, as LFW has it.
+    where there is identity_CelebA.txt, a folder for each identity, as LFW has it, where there are
+    folders with pictures, and else the pictures themselves, of nobody known. unlabelled: the
+    folders say nothing about who it is; pictures at any depth are taken.
     PrepareError where the folder is of no such layout, with what was found in its place.
     """
     from limen.train.prepare.celeba import CelebASource, find_identities
-    from limen.train.prepare.folders import FoldersSource
+    from limen.train.prepare.flat import FlatSource
+    from limen.train.prepare.folders import FoldersSource, has_identity_folders
     from limen.train.prepare.recordio import RecordSource, find_record_file
 
     if layout not in LAYOUTS:
@@ -157,8 +177,12 @@ def open_source(folder: Path, layout: str = AUTO) -> Source:
     try:
         if layout == RECORDIO or (layout == AUTO and find_record_file(folder) is not None):
             return RecordSource(folder)
+        if layout == FLAT or (layout == AUTO and unlabelled):
+            return FlatSource(folder)
         if layout == CELEBA or (layout == AUTO and find_identities(folder) is not None):
             return CelebASource(folder)
+        if layout == AUTO and not has_identity_folders(folder):
+            return FlatSource(folder)
         return FoldersSource(folder)
     except OSError as error:
         raise PrepareError(

@@ -21,7 +21,9 @@ ROUNDS = 2
 FPIR = 0.01
 STRANGER_FMR = 0.1
 SAME_IDENTITY_FMR = 1e-5
-BELOW_MEDIAN = 0.2
+# By how much a cosine must differ from what was expected of it. Where own identity and the nearest
+# other were closer, a stronger embedder disowned no label (docs/preparing.md).
+MARGIN = 0.2
 FEWEST_TO_OUTVOTE = 3
 
 OTHER_PERSON, NOT_THIS_PERSON = "nearer to another identity", "far below its identity"
@@ -106,11 +108,11 @@ def look_at_labels(
 ) -> Labels:
     """Judge the labels of `rows`.
 
-    A picture is suspected where it is nearer to another identity's centre than to its own one and
-    reaches `other_identity` there, or, of three pictures or more, where it stays below `stranger`
-    and well below its identity's median. Its own centre is that of the identity's other pictures. The
-    centres are then made again without the suspected, and all are judged once more, because a
-    wrong picture pulls its centre along.
+    A picture is suspected where it is nearer to another identity's centre than to its own one, by
+    MARGIN, and reaches `other_identity` there; or, of three pictures or more, where it stays below
+    `stranger` and, by MARGIN, below its identity's median. Its own centre is that of the
+    identity's other pictures. The centres are then made again without the suspected, and all are
+    judged once more, because a wrong picture pulls its centre along.
     """
     identity = samples.identity[rows]
     trusted = np.ones(len(rows), bool)
@@ -119,10 +121,10 @@ def look_at_labels(
         own, nearest, score = _scores(samples, rows, trusted, sums)
         counts = np.bincount(identity[trusted], minlength=identities)
         medians = _medians(own, identity, identities)
-        is_other = (score >= limits.other_identity) & (score > own)
+        is_other = (score >= limits.other_identity) & (score > own + MARGIN)
         is_stranger = (
             (own < limits.stranger)
-            & (own < medians[identity] - BELOW_MEDIAN)
+            & (own < medians[identity] - MARGIN)
             & (counts[identity] >= FEWEST_TO_OUTVOTE)
         )
         trusted = ~(is_other | is_stranger)

@@ -20,7 +20,7 @@ class SFaceTeacher:
 
     def __init__(self, model: Path) -> None:
         try:
-            self._net = cv2.dnn.readNetFromONNX(model.read_bytes())
+            self._net = cv2.dnn.readNetFromONNX(np.frombuffer(model.read_bytes(), np.uint8))
             self.size = self.embed(np.zeros((CROP_PX, CROP_PX, 3), np.uint8) + 127).size
         except (OSError, cv2.error) as error:
             raise BundleError(
@@ -31,4 +31,5 @@ class SFaceTeacher:
     def embed(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(112, 112, 3) uint8 RGB -> (D,) float32 of unit norm. SFace scales its input itself."""
         self._net.setInput(cv2.dnn.blobFromImage(crop))
-        return unit_norm(np.asarray(self._net.forward(), np.float32).reshape(1, -1))[0]
+        row: NDArray[np.float32] = np.asarray(self._net.forward(), np.float32).reshape(1, -1)
+        return np.asarray(unit_norm(row)[0], np.float32)
