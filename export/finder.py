@@ -212,7 +212,10 @@ def _faces_of_network(
 
     with torch.inference_mode():
         found = answers(network(to_input(picture[None])))[0].numpy()
-    return decode(found, picture.shape[0], picture.shape[1], min_confidence)
+    # At the graphs' threshold, since the cells above it vote for the landmarks: with fewer voters
+    # the same answers give other landmarks.
+    faces = decode(found, picture.shape[0], picture.shape[1], min_confidence * BORDERLINE)
+    return [face for face in faces if face.confidence >= min_confidence]
 
 
 def _compare(face: DetectedFace, found: Sequence[DetectedFace]) -> tuple[float, float]:
