@@ -1,4 +1,4 @@
-"""Verbs of the workstation: train, export. They need the extras of the same names."""
+"""The workstation's verb train. It needs the extra of the same name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command()(train)
-    app.command()(export)
 
 
 def train(
@@ -178,67 +177,3 @@ def _preview(recipe: Recipe, data: Path, path: Path) -> None:
         raise ConfigError(f"--preview writes a PNG file, found '{path.name}': name it FILE.png")
     write_png(path, recipe_sheet(recipe, data))
     say(f"preview: {path}")
-
-
-def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of 'limen train'.")],
-    out: Annotated[Path, typer.Option(help="The .limen bundle to write.")],
-    data: Annotated[
-        Path, typer.Option(help="The training folder: quantisation, parity and cohort need it.")
-    ],
-    name: Annotated[str | None, typer.Option(help="The bundle's name; the file's.")] = None,
-    finder: Annotated[
-        Path | None,
-        typer.Option(help="A finder's checkpoint to seal in; OpenCV's cascades without."),
-    ] = None,
-    finder_data: Annotated[
-        Path | None, typer.Option(help="The finder's labels: quantisation and parity need them.")
-    ] = None,
-    licence: Annotated[
-        str, typer.Option(help="Of the weights.")
-    ] = "LicenseRef-non-commercial-research",
-    pictures: Annotated[
-        str, typer.Option(help="Where the training pictures come from, for the model card.")
-    ] = "",
-    terms: Annotated[str | None, typer.Option(help="The licence's terms in a sentence.")] = None,
-    json: JsonOption = False,
-) -> None:
-    """Export to ONNX and TFLite, float and int8; check each against torch; seal one bundle."""
-    from limen.cli.extras import needs_extra
-
-    with needs_extra("export", "torch", "onnx", "onnxruntime", "litert_torch", "ai_edge_quantizer"):
-        from limen.export.exporter import DEFAULT_TERMS, export_bundle
-
-    if (finder is None) != (finder_data is None):
-        from limen.errors import ConfigError
-
-        raise ConfigError("--finder and --finder-data go together: name both, or neither")
-    manifest = export_bundle(
-        checkpoint,
-        data,
-        out,
-        name=name or out.stem,
-        licence=licence,
-        terms=terms or DEFAULT_TERMS,
-        pictures=pictures,
-        finder=(finder, finder_data) if finder and finder_data else None,
-        report=note,
-    )
-    if json:
-        say_json(manifest.model_dump(mode="json"))
-        return
-    sizes = {graph.path: graph.bytes for graph in manifest.graphs}
-    print_table(
-        f"{out}: parity with the trained network on {manifest.parity[0].crops} crops",
-        ["graph", "MB", "mean cosine", "lowest cosine", "FNMR at FMR 1e-3"],
-        [
-            [
-                row.path,
-                f"{sizes[row.path] / 1e6:.2f}",
-                f"{row.mean_cosine:.5f}",
-                f"{row.min_cosine:.5f}",
-                "–" if row.fnmr_at_fmr_1e_3 is None else f"{row.fnmr_at_fmr_1e_3:.4f}",
-            ]
-            for row in manifest.parity
-        ],
-    )

@@ -1,27 +1,28 @@
 """Opening a bundle: one file with everything a door needs, checked before any of it is used.
 
-A bundle is a zip archive of stored (uncompressed) parts. `manifest.json` names every other part
-with its size and SHA-256; nothing may be missing and nothing may be beside. Nothing is extracted
-to disk, and no more is read than the manifest announces.
+`manifest.json` names every other part with its size and SHA-256; nothing may be missing and
+nothing may be beside, but for signatures. Nothing is extracted to disk, no part is copied before
+it is used, and graphs are looked through before a runtime sees them. docs/bundle.md lists what is
+refused, with the test that tries it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
+import os
+import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from limen.alignment import TEMPLATE_XY
+from limen.archive import read_archive
+from limen.cohort import CohortEmbeddings, decode_cohort, encode_cohort
 from limen.detection import Detector
 from limen.embedder import RuntimeEmbedder
 from limen.errors import BundleError, RuntimeUnavailableError
@@ -29,40 +30,68 @@ from limen.finder import FINDER_VERSION, FinderDetector, FinderInput
 from limen.manifest import (
     SCHEMA_VERSION,
     Graph,
-    GraphFinder,
     HaarFinder,
     Manifest,
     Part,
     RuntimeGraph,
+    YuNetFinder,
 )
+from limen.manifest_history import upgraded
+from limen.onnx_check import check_onnx
 from limen.runtimes import RUNTIMES, available_runtimes, open_session
 from limen.scaling import Scaling
 from limen.settings import explain_validation_error
+from limen.signing import SIGNATURES, PublicKey, Signature, decode_signatures
+from limen.tflite_check import check_tflite
+from limen.trust import NO_TRUST, Trust, board_trust
+
+__all__ = [
+    "DEFAULT_BUNDLE",
+    "MANIFEST",
+    "Bundle",
+    "CohortEmbeddings",
+    "decode_cohort",
+    "encode_cohort",
+    "open_bundle",
+    "parse_bundle",
+    "read_bundle_file",
+]
 
 MANIFEST = "manifest.json"
 MAX_BUNDLE_BYTES = 256 * 2**20
 MAX_MANIFEST_BYTES = 2 * 2**20
-MAX_PARTS = 64
 DEFAULT_BUNDLE = "default.limen"
+
+# Where the default precision has no graph for an installed runtime, the next best is taken.
+_BY_PREFERENCE = ("float32", "float16", "int8")
 
 AnyGraph = TypeVar("AnyGraph", bound=RuntimeGraph)
 
 
-@dataclass(frozen=True, slots=True)
-class CohortEmbeddings:
-    """embeddings: (n, D) float32, unit norm; subject: (n,) int64, numbers without names."""
-
-    embeddings: NDArray[np.float32]
-    subject: NDArray[np.int64]
-
-
 class Bundle:
-    """An opened bundle. Every part has been checked against the manifest."""
+    """An opened bundle. Every part has been checked against the manifest.
 
-    def __init__(self, manifest: Manifest, parts: Mapping[str, bytes], name: str) -> None:
+    signatures: what it carries, unchecked; signer: the trusted key that signed it, or None where
+    none was demanded.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        parts: Mapping[str, memoryview],
+        name: str,
+        signatures: tuple[Signature, ...] = (),
+        signer: PublicKey | None = None,
+    ) -> None:
         self.manifest = manifest
+        self.signatures = signatures
+        self.signer = signer
         self._parts = parts
         self._name = name
+
+    def part(self, path: str) -> memoryview:
+        """A part's bytes, `manifest.json` included, without copying. KeyError for no such part."""
+        return self._parts[path]
 
     def detector(
         self,
@@ -74,23 +103,24 @@ class Bundle:
         """The bundle's face finder, or the YuNet file that the user names.
 
         runtime: as for `embedder`; precision: the finder's own default where none is named, since
-        it is another graph than the embedder's. RuntimeUnavailableError where none of the installed ones has a
-        graph of the finder's.
+        it is another graph than the embedder's. RuntimeUnavailableError where none of the installed
+        ones has a graph of the finder's.
         """
-        if yunet is not None:
+        finder = self.manifest.finder
+        if yunet is not None or isinstance(finder, YuNetFinder):
             from limen.yunet import YuNetDetector
 
-            return YuNetDetector(yunet)
-        finder = self.manifest.finder
+            return YuNetDetector(
+                yunet if yunet is not None else self.part(self.manifest.finder_graphs[0].path)
+            )
         if isinstance(finder, HaarFinder):
             from limen.haar import HaarDetector
 
             return HaarDetector()
-        graph = self._choose(
-            finder.graphs, runtime, precision or finder.default_precision, "finder"
-        )
+        wanted = precision or finder.default_precision
+        graph = self._choose(finder.graphs, runtime, [wanted], "finder")
         return FinderDetector(
-            session=open_session(graph.runtime, self._parts[graph.path], threads),
+            session=open_session(graph.runtime, bytes(self.part(graph.path)), threads),
             spec=FinderInput(
                 finder.height_px,
                 finder.width_px,
@@ -115,38 +145,50 @@ class Bundle:
         the bundle's own where none is given: it is part of the model id.
         RuntimeUnavailableError where no installed runtime has such a graph.
         """
-        graph = self.graph(runtime, precision)
+        finder = detector or self.detector(runtime=runtime)
+        return self.embedder_of(self.graph(runtime, precision), finder, threads)
+
+    def embedder_of(
+        self, graph: Graph, detector: Detector | None = None, threads: int = 1
+    ) -> RuntimeEmbedder:
+        """The embedder that runs one of the manifest's graphs."""
         spec = self.manifest.input
         return RuntimeEmbedder(
-            session=open_session(graph.runtime, self._parts[graph.path], threads),
-            model_id=self.manifest.model_id(
-                graph, (detector or self.detector(runtime=runtime)).detector_id
-            ),
+            session=open_session(graph.runtime, bytes(self.part(graph.path)), threads),
+            model_id=self.manifest.model_id(graph, (detector or self.detector()).detector_id),
             input_px=spec.px,
             layout=graph.layout,
             scaling=Scaling(spec.scaling.mean, spec.scaling.divisor),
+            colour=spec.colour,
+            embedding_size=self.manifest.embedding_size,
         )
 
     def graph(self, runtime: str | None = None, precision: str | None = None) -> Graph:
-        """The graph that `embedder` would use. RuntimeUnavailableError where there is none."""
-        wanted = precision or self.manifest.default_precision
+        """The graph that `embedder` would use. RuntimeUnavailableError where there is none.
+
+        Where no precision is asked for and no installed runtime has the default one, the most
+        exact that there is.
+        """
+        wanted = [precision] if precision else [self.manifest.default_precision, *_BY_PREFERENCE]
         return self._choose(self.manifest.graphs, runtime, wanted, "embedder")
 
     def _choose(
-        self, graphs: Sequence[AnyGraph], runtime: str | None, precision: str, role: str
+        self, graphs: Sequence[AnyGraph], runtime: str | None, precisions: Sequence[str], role: str
     ) -> AnyGraph:
         if runtime is not None and runtime not in RUNTIMES:
             raise RuntimeUnavailableError(
                 f"unknown runtime '{runtime}'; expected one of {', '.join(RUNTIMES)}"
             )
         installed = available_runtimes()
-        for candidate in [runtime] if runtime else installed:
-            for graph in graphs:
-                if graph.runtime == candidate and graph.precision == precision:
-                    return graph
+        for precise in precisions:
+            for candidate in [runtime] if runtime else installed:
+                for graph in graphs:
+                    if graph.runtime == candidate and graph.precision == precise:
+                        return graph
         have = ", ".join(f"{g.runtime} {g.precision}" for g in graphs)
+        wanted = precisions[0] if len(precisions) == 1 else "usable"
         raise RuntimeUnavailableError(
-            f"{self._name} has no {precision} {role} graph for "
+            f"{self._name} has no {wanted} {role} graph for "
             f"{runtime or ' or '.join(installed) or 'any runtime'}; "
             f"it has {have}; installed runtimes: {', '.join(installed) or 'none'} "
             "(pip install ai-edge-litert or onnxruntime)"
@@ -157,24 +199,39 @@ class Bundle:
         part = self.manifest.cohort
         if part is None:
             raise BundleError(f"{self._name} carries no cohort; calibrate with another bundle")
-        return decode_cohort(self._parts[part.path], self.manifest.embedding_size)
+        return decode_cohort(self.part(part.path), self.manifest.embedding_size)
 
 
-def open_bundle(path: str | Path | None = None) -> Bundle:
+def open_bundle(path: str | Path | None = None, trust: Trust | None = None) -> Bundle:
     """Open and check a bundle; without a path, the one that ships with limen.
 
-    BundleError with the part or field that is wrong.
+    trust: whose signature is demanded, and the memory against older bundles; this board's own
+    where none is given (`limen.trust.board_trust`). The shipped bundle answers by its digest inside
+    the package. BundleError with the part or field that is wrong, UntrustedBundleError where the
+    signature is missing or wrong, or the bundle older than one that was opened before.
     """
     if path is None:
         return _open_default()
-    file = Path(path)
+    trust = board_trust() if trust is None else trust
+    bundle = parse_bundle(read_bundle_file(Path(path)), str(path), trust)
+    if bundle.signer is not None:
+        trust.remember(bundle.manifest, bundle.signer)
+    return bundle
+
+
+def read_bundle_file(path: Path) -> bytes:
+    """A bundle's bytes, read once. BundleError where it is no plain file, or too large."""
     try:
-        if file.stat().st_size > MAX_BUNDLE_BYTES:
-            raise BundleError(f"{file}: larger than {MAX_BUNDLE_BYTES // 2**20} MiB; not a bundle")
-        content = file.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BundleError(f"{path}: expected a bundle, found no plain file")
+            content = file.read(MAX_BUNDLE_BYTES + 1)
     except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror}); check the path") from error
-    return parse_bundle(content, str(file))
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if len(content) > MAX_BUNDLE_BYTES:
+        raise BundleError(f"{path}: larger than {MAX_BUNDLE_BYTES // 2**20} MiB; not a bundle")
+    return content
 
 
 def _open_default() -> Bundle:
@@ -190,58 +247,36 @@ def _open_default() -> Bundle:
     return parse_bundle(content, "the shipped bundle")
 
 
-def parse_bundle(content: bytes, name: str) -> Bundle:
+def parse_bundle(content: bytes, name: str, trust: Trust = NO_TRUST) -> Bundle:
     """Check a bundle's bytes. BundleError with the part or field that is wrong."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = _checked_entries(archive, name)
-            manifest = _parse_manifest(_read(archive, entries, MANIFEST, name), name)
-            _check_names(manifest, set(entries), name)
-            parts = {
-                part.path: _checked_part(_read(archive, entries, part.path, name), part, name)
-                for part in manifest.parts()
-            }
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise BundleError(
-            f"{name}: not a whole bundle ({error}); copy it again from where it was made"
-        ) from error
+    parts = read_archive(content, name)
+    if MANIFEST not in parts:
+        raise BundleError(f"{name}: no {MANIFEST} inside; not a bundle")
+    if len(parts[MANIFEST]) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{name}: {MANIFEST} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
+    raw_manifest = bytes(parts[MANIFEST])
+    manifest = _parse_manifest(raw_manifest, name)
+    signatures = decode_signatures(bytes(parts[SIGNATURES]), name) if SIGNATURES in parts else ()
+    # Who made it comes before what is in it: an untrusted bundle's graphs are not even looked at.
+    signer = trust.check(manifest, raw_manifest, signatures, name)
+    _check_names(manifest, set(parts), name)
+    for part in manifest.parts():
+        _check_part(parts[part.path], part, name)
+    for graph in (*manifest.graphs, *manifest.finder_graphs):
+        check = check_onnx if graph.runtime == "onnx" else check_tflite
+        check(parts[graph.path], graph.path)
     if not np.allclose(np.array(manifest.alignment.template_xy), TEMPLATE_XY, atol=1e-3):
         raise BundleError(
             f"{name}: 'alignment.template_xy' is one that this limen does not align to"
         )
-    return Bundle(manifest, parts, name)
-
-
-def _checked_entries(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
-    infos = archive.infolist()
-    if len(infos) > MAX_PARTS:
-        raise BundleError(f"{name}: {len(infos)} parts are more than {MAX_PARTS}; not a bundle")
-    entries: dict[str, zipfile.ZipInfo] = {}
-    for info in infos:
-        if info.filename in entries:
-            raise BundleError(f"{name}: part '{info.filename}' is there twice")
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise BundleError(f"{name}: part '{info.filename}' is compressed; parts are stored")
-        entries[info.filename] = info
-    if MANIFEST not in entries:
-        raise BundleError(f"{name}: no {MANIFEST} inside; not a bundle")
-    if entries[MANIFEST].file_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{name}: {MANIFEST} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
-    return entries
-
-
-def _read(
-    archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo], path: str, name: str
-) -> bytes:
-    if path not in entries:
-        raise BundleError(f"{name}: part '{path}' is missing; copy the bundle again")
-    with archive.open(entries[path]) as file:
-        return file.read(entries[path].file_size)
+    return Bundle(manifest, parts, name, signatures, signer)
 
 
 def _parse_manifest(content: bytes, name: str) -> Manifest:
     try:
-        values: Any = json.loads(content)
+        values: Any = json.loads(
+            content, object_pairs_hook=_unambiguous, parse_constant=_no_constant
+        )
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{name}: {MANIFEST} is not valid JSON") from error
     version = values.get("schema_version") if isinstance(values, dict) else None
@@ -251,27 +286,43 @@ def _parse_manifest(content: bytes, name: str) -> Manifest:
             "reads: update limen, or export the bundle with this version"
         )
     try:
-        return Manifest.model_validate(values)
-    except ValidationError as error:
-        raise BundleError(
-            f"{name}: {MANIFEST}: {explain_validation_error(error, Manifest)}"
-        ) from error
+        return Manifest.model_validate(upgraded(values) if isinstance(values, dict) else values)
+    except (ValidationError, RecursionError) as error:
+        why = (
+            explain_validation_error(error, Manifest)
+            if isinstance(error, ValidationError)
+            else "nested too deep"
+        )
+        raise BundleError(f"{name}: {MANIFEST}: {why}") from error
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key is there twice")
+    return values
+
+
+def _no_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _check_names(manifest: Manifest, found: set[str], name: str) -> None:
     paths = [part.path for part in manifest.parts()]
-    if len(set(paths)) != len(paths):
+    if len(set(paths)) != len(paths) or {MANIFEST, SIGNATURES} & set(paths):
         raise BundleError(f"{name}: {MANIFEST} names a part twice")
-    finder = manifest.finder.graphs if isinstance(manifest.finder, GraphFinder) else ()
-    for graph in (*manifest.graphs, *finder):
+    for graph in (*manifest.graphs, *manifest.finder_graphs):
         if graph.sha256 not in graph.equivalents:
             raise BundleError(f"{name}: graph '{graph.path}' is not among its own 'equivalents'")
-    beside = found - set(paths) - {MANIFEST}
+    beside = found - set(paths) - {MANIFEST, SIGNATURES}
     if beside:
         raise BundleError(f"{name}: '{sorted(beside)[0]}' is inside but not in {MANIFEST}")
+    missing = set(paths) - found
+    if missing:
+        raise BundleError(f"{name}: part '{sorted(missing)[0]}' is missing; copy the bundle again")
 
 
-def _checked_part(content: bytes, part: Part, name: str) -> bytes:
+def _check_part(content: memoryview, part: Part, name: str) -> None:
     if len(content) != part.bytes:
         raise BundleError(
             f"{name}: part '{part.path}' has {len(content)} bytes, {MANIFEST} says {part.bytes}"
@@ -281,30 +332,3 @@ def _checked_part(content: bytes, part: Part, name: str) -> bytes:
             f"{name}: part '{part.path}' was changed after sealing (its SHA-256 differs); "
             "copy the bundle again from where it was made"
         )
-    return content
-
-
-def encode_cohort(cohort: CohortEmbeddings) -> bytes:
-    """A cohort as it lies in a bundle: int8 rows with one scale each, numbers for subjects."""
-    scale = np.abs(cohort.embeddings).max(axis=1, keepdims=True) / 127
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        embeddings=np.round(cohort.embeddings / scale).astype(np.int8),
-        subject=cohort.subject.astype(np.int32),
-    )
-    return buffer.getvalue()
-
-
-def decode_cohort(content: bytes, embedding_size: int) -> CohortEmbeddings:
-    """Read a cohort. BundleError where it is damaged or of another embedding size."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            rows, subject = archive["embeddings"], archive["subject"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise BundleError("the cohort cannot be read; copy the bundle again") from error
-    if rows.ndim != 2 or rows.shape[1] != embedding_size or subject.shape != rows.shape[:1]:
-        raise BundleError(f"the cohort has shape {rows.shape}, expected (n, {embedding_size})")
-    values = rows.astype(np.float32)
-    norm = np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    return CohortEmbeddings(values / norm, subject.astype(np.int64))

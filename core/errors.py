@@ -23,6 +23,14 @@ class BundleError(LimenError, ValueError):
     """A bundle is cut short, edited, of another schema, or lacks what was asked for."""
 
 
+class UntrustedBundleError(BundleError):
+    """A bundle is whole, but not one that this board was told to trust, or an older one."""
+
+
+class KeyFileError(LimenError, ValueError):
+    """A key's file cannot be read, written or used."""
+
+
 class ModelMismatchError(LimenError, ValueError):
     """Templates, gallery or operating point belong to another model."""
 

@@ -1,4 +1,8 @@
-"""What a bundle says about itself: typed, bounded, versioned."""
+"""What a bundle says about itself: typed, bounded, versioned.
+
+Schema 2. A bundle of schema 1 is read as one of schema 2 that carries less
+(`limen.manifest_history`); its model ids stay the same.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+from limen.archive import PART_NAME
+from limen.gate_results import Gate
 
-_STRICT = ConfigDict(extra="forbid", frozen=True)
+SCHEMA_VERSION = 2
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-PartName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+PartName = Annotated[str, Field(pattern=PART_NAME)]
 Precision = Literal["float32", "float16", "int8"]
 Runtime = Literal["tflite", "onnx"]
+
+LAST_SEQUENCE = 4_102_444_800  # the year 2100, in seconds since 1970
 
 
 class Part(BaseModel):
@@ -32,12 +41,15 @@ class RuntimeGraph(Part):
     """A network for one runtime at one precision.
 
     `equivalents` are the digests of the graphs, this one included, whose answers the export
-    proved to be the same; they share a model id.
+    proved to be the same; they share a model id. `batch` is the fixed number of pictures of a
+    call, or None for any; `io` the type of the graph's own input and output.
     """
 
     runtime: Runtime
     precision: Precision
     layout: Literal["NCHW", "NHWC"]
+    batch: int | None = Field(None, ge=1, le=1024)
+    io: Literal["float32", "int8"] = "float32"
     equivalents: tuple[Digest, ...] = Field(min_length=1, max_length=8)
 
 
@@ -61,6 +73,33 @@ class Cohort(Part):
     precision: Precision
 
 
+class GoldenExpectation(BaseModel):
+    """What one graph must do with the golden inputs.
+
+    Embeddings may differ from the stored ones by at most `max_distance` (Euclidean, of unit
+    vectors); of all pairs of inputs, those that matched at `threshold` must match, and no other.
+    `margin` is the distance of the nearest score from the threshold.
+    """
+
+    model_config = _STRICT
+
+    path: PartName
+    threshold: float = Field(ge=-1, le=1)
+    margin: float = Field(ge=0, le=2)
+    max_distance: float = Field(gt=0, le=2)
+
+
+class Golden(Part):
+    """Pictures of nobody with the embeddings and decisions that every board must give.
+
+    The part holds the pictures and landmarks, which are aligned on the board, and the expected
+    embeddings of each graph named in `expected` (`limen.golden`).
+    """
+
+    inputs: int = Field(ge=2, le=64)
+    expected: tuple[GoldenExpectation, ...] = Field(min_length=1, max_length=32)
+
+
 class ScalingSpec(BaseModel):
     """value = (pixel - mean) / divisor."""
 
@@ -71,12 +110,12 @@ class ScalingSpec(BaseModel):
 
 
 class InputSpec(BaseModel):
-    """What an embedder's graph takes."""
+    """What an embedder's graph takes: a square crop, its channels in the order of `colour`."""
 
     model_config = _STRICT
 
     px: int = Field(ge=16, le=1024)
-    colour: Literal["RGB"] = "RGB"
+    colour: Literal["RGB", "BGR"] = "RGB"
     scaling: ScalingSpec
 
 
@@ -143,7 +182,16 @@ class GraphFinder(BaseModel):
         return f"finder-{version}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-Finder = Annotated[HaarFinder | GraphFinder, Field(discriminator="kind")]
+class YuNetFinder(BaseModel):
+    """A YuNet file that the bundle carries, run by OpenCV."""
+
+    model_config = _STRICT
+
+    kind: Literal["yunet"] = "yunet"
+    graphs: tuple[FinderGraph, ...] = Field(min_length=1, max_length=1)
+
+
+Finder = Annotated[HaarFinder | GraphFinder | YuNetFinder, Field(discriminator="kind")]
 
 
 class Licence(BaseModel):
@@ -155,26 +203,20 @@ class Licence(BaseModel):
     terms: str = Field(min_length=1, max_length=4000)
 
 
-class Parity(BaseModel):
-    """How far a graph's embeddings are from the trained network's, on real crops."""
-
-    model_config = _STRICT
-
-    path: PartName
-    crops: int = Field(ge=1)
-    mean_cosine: float
-    min_cosine: float
-    fnmr_at_fmr_1e_3: float | None = None
-
-
 class Manifest(BaseModel):
     """The first thing read of a bundle, and what all its parts are checked against."""
 
     model_config = _STRICT
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     created_at: str = Field(max_length=40)
+    sequence: int = Field(
+        0,
+        ge=0,
+        le=LAST_SEQUENCE,
+        description="rises with every sealing under a name: a board refuses to go back",
+    )
     embedding_size: int = Field(ge=8, le=4096)
     input: InputSpec
     alignment: Alignment
@@ -182,18 +224,24 @@ class Manifest(BaseModel):
     default_precision: Precision
     graphs: tuple[Graph, ...] = Field(min_length=1, max_length=32)
     cohort: Cohort | None = None
+    golden: Golden | None = None
     threshold_floor: float | None = Field(
         None, ge=-1, le=1, description="no calibration goes below it unless told to"
     )
     licence: Licence
     card: str = Field("", max_length=100_000, description="the model card, Markdown")
     provenance: dict[str, Any] = Field(default_factory=dict)
-    parity: tuple[Parity, ...] = ()
+    gate: Gate | None = None
+
+    @property
+    def finder_graphs(self) -> tuple[FinderGraph, ...]:
+        """The graphs of the finder, none for OpenCV's cascades."""
+        return () if isinstance(self.finder, HaarFinder) else self.finder.graphs
 
     def parts(self) -> tuple[Part, ...]:
-        """Every file that the bundle must hold, and none beside."""
-        finder = self.finder.graphs if isinstance(self.finder, GraphFinder) else ()
-        return (*self.graphs, *finder, *((self.cohort,) if self.cohort else ()))
+        """Every file that the bundle must hold, and none beside, but for signatures."""
+        others = (self.cohort, self.golden)
+        return (*self.graphs, *self.finder_graphs, *(p for p in others if p is not None))
 
     def model_id(self, graph: Graph, detector_id: str) -> str:
         """A hash over what shapes an embedding: finder, alignment, scaling, graph and precision."""

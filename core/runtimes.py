@@ -59,8 +59,21 @@ def open_session(runtime: str, graph: bytes, threads: int = 1) -> Session:
         raise BundleError(f"the {runtime} runtime refuses the graph: {error}") from error
 
 
+def graph_input(runtime: str, graph: bytes) -> tuple[int | None, ...]:
+    """The shape that a graph's one input takes; None where any size will do.
+
+    Raises as `open_session` does.
+    """
+    session = open_session(runtime, graph)
+    return session.input_shape if isinstance(session, _TFLite | _Onnx) else ()
+
+
 class _TFLite:
-    """LiteRT, or tflite-runtime where only that is installed. Fixed batch of one."""
+    """LiteRT, or tflite-runtime where only that is installed. Fixed batch of one.
+
+    A graph with int8 input or output is called in float32 all the same: the numbers are rounded
+    and widened here, by the scale and zero point that the graph names.
+    """
 
     def __init__(self, graph: bytes, threads: int) -> None:
         name = "ai_edge_litert" if _installed("ai_edge_litert") else "tflite_runtime"
@@ -70,20 +83,37 @@ class _TFLite:
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
         for end in (self._input, self._output):
+            if end["dtype"] is np.int8 and end["quantization"][0] > 0:
+                continue
             if end["dtype"] is not np.float32:
-                raise BundleError("expected a graph with float32 input and output")
+                raise BundleError("expected a graph with float32 or int8 input and output")
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Sizes of the input; None for any."""
+        return tuple(int(size) for size in self._input["shape"])
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._input["dtype"] is np.int8:
+            scale, zero = self._input["quantization"]
+            rounded = np.round(batch / np.float32(scale)) + zero
+            given: NDArray[Any] = np.clip(rounded, -128, 127).astype(np.int8)
+        else:
+            given = batch
         rows = []
-        for sample in batch:
+        for sample in given:
             self._interpreter.set_tensor(self._input["index"], sample[None])
             self._interpreter.invoke()
             rows.append(self._interpreter.get_tensor(self._output["index"])[0])
-        return np.stack(rows).astype(np.float32, copy=False)
+        taken = np.stack(rows).astype(np.float32, copy=False)
+        if self._output["dtype"] is np.int8:
+            scale, zero = self._output["quantization"]
+            return (taken - np.float32(zero)) * np.float32(scale)
+        return taken
 
 
 class _Onnx:
-    """ONNX Runtime on the CPU."""
+    """ONNX Runtime on the CPU. A graph of a fixed batch is called as often as it takes."""
 
     def __init__(self, graph: bytes, threads: int) -> None:
         import onnxruntime
@@ -95,7 +125,21 @@ class _Onnx:
         self._session = onnxruntime.InferenceSession(
             graph, options, providers=["CPUExecutionProvider"]
         )
-        self._input = self._session.get_inputs()[0].name
+        entries = self._session.get_inputs()
+        if len(entries) != 1 or entries[0].type != "tensor(float)":
+            raise BundleError("expected a graph with one float32 input")
+        self._input = entries[0].name
+        self.input_shape = tuple(s if isinstance(s, int) else None for s in entries[0].shape)
+        # The size of a fixed batch is a number, that of any batch a name.
+        first = self.input_shape[0] if self.input_shape else None
+        self._one_by_one = first is not None
+        if first not in (None, 1):
+            raise BundleError(f"expected a graph for one crop or any number, found {first}")
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not self._one_by_one:
+            return self._call(batch)
+        return np.concatenate([self._call(batch[i : i + 1]) for i in range(len(batch))])
+
+    def _call(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)

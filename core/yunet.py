@@ -12,22 +12,36 @@ from numpy.typing import NDArray
 
 from limen.detection import DetectedFace
 from limen.errors import BundleError
+from limen.onnx_check import check_onnx
 
 MAX_SIDE_PX = 640
 MIN_CONFIDENCE = 0.7
 
 
 class YuNetDetector:
-    """Faces by a YuNet ONNX file. BundleError where the file is not one."""
+    """Faces by a YuNet ONNX file, or a bundle's part that is one.
 
-    def __init__(self, model: Path, min_confidence: float = MIN_CONFIDENCE) -> None:
+    BundleError where it is none, or asks for what `limen.onnx_check` refuses.
+    """
+
+    def __init__(self, model: Path | memoryview, min_confidence: float = MIN_CONFIDENCE) -> None:
+        name = str(model) if isinstance(model, Path) else "the bundle's finder"
         try:
-            self._digest = hashlib.sha256(model.read_bytes()).hexdigest()
+            content = model.read_bytes() if isinstance(model, Path) else bytes(model)
+        except OSError as error:
+            raise BundleError(f"{name}: cannot be read ({error.strerror})") from error
+        check_onnx(content, name)
+        self._digest = hashlib.sha256(content).hexdigest()
+        try:
             self._net = cv2.FaceDetectorYN.create(
-                str(model), "", (320, 320), score_threshold=min_confidence
+                "onnx",
+                np.frombuffer(content, np.uint8),
+                np.empty(0, np.uint8),
+                (320, 320),
+                score_threshold=min_confidence,
             )
-        except (OSError, cv2.error) as error:
-            raise BundleError(f"{model}: not a YuNet file that this OpenCV reads") from error
+        except cv2.error as error:
+            raise BundleError(f"{name}: not a YuNet file that this OpenCV reads") from error
 
     @property
     def detector_id(self) -> str:

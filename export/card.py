@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from limen.export.finder import ExportedFinder
-from limen.export.parity import ErrorRates, ParityReport
+from limen.export.gate_table import HEADING, gate_caption, gate_rows
+from limen.gate_results import Gate
 from limen.manifest import Cohort, Licence
 from limen.train.checkpoint import Checkpoint
 from limen.train.networks.family import count_multiply_adds, count_parameters
@@ -29,6 +30,7 @@ _NOT_YET = """\
   whoever is rare among the training pictures must be expected to be recognised less well.
 """
 
+
 _FOUND_BY_CASCADES = """\
 - **No calibration elsewhere carries over.** Faces are found and aligned by an interim finder
   (OpenCV's Haar cascades), less exactly than the crops that these figures stand on. Calibrate on
@@ -43,7 +45,8 @@ def model_card(
     *,
     name: str,
     checkpoint: Checkpoint,
-    parity: ParityReport,
+    gate: Gate,
+    sizes: Mapping[str, int],
     default_precision: str,
     cohort: Cohort | None,
     threshold_floor: float | None,
@@ -54,15 +57,15 @@ def model_card(
     """Return the card as Markdown.
 
     pictures: a sentence on where the training pictures come from, as only the user knows; the
-    counts come from the checkpoint's provenance. Figures are those of `parity` and the checkpoint's
-    own validation; where there are none, the card says that nothing was measured.
+    counts come from the checkpoint's provenance. Figures are those of `gate` and the checkpoint's
+    own validation; sizes: bytes of each graph; where there are none, the card says that nothing was measured.
     """
     sections = [
         f"# {name}\n\nA face embedder for a door, with the evidence that came with it.",
         _what(checkpoint),
         _made_of(checkpoint, pictures),
-        _how_good(checkpoint, parity),
-        _graphs(parity, default_precision),
+        _how_good(checkpoint, gate),
+        _graphs(gate, sizes, default_precision),
         *([] if finder is None else [_finder(finder)]),
         _cohort(cohort, threshold_floor),
         "## What it must not be used for yet\n\n"
@@ -137,37 +140,35 @@ def _made_of(checkpoint: Checkpoint, pictures: str) -> str:
     return "\n".join(lines)
 
 
-def _how_good(checkpoint: Checkpoint, parity: ParityReport) -> str:
+def _how_good(checkpoint: Checkpoint, gate: Gate) -> str:
     lines = ["## How good it is", ""]
-    rates = parity.trained
-    if rates is None:
+    rates = {change.fmr: change for change in gate.graphs[0].fnmr}
+    carried = {fmr: change for fmr, change in rates.items() if change.reliable}
+    if not rates:
         lines.append(
             "No error rates were measured: the pictures give no mated and non-mated pairs."
         )
     else:
-        meaning = _PART_MEANING.get(parity.part, "")
+        meaning = _PART_MEANING.get(gate.part, "")
         protocol = (
-            f"Every picture of part '{parity.part}' ({meaning}) against every other, cosine, "
-            f"aligned crops: {rates.mated_comparisons:,} mated and {rates.non_mated_comparisons:,} "
-            f"non-mated comparisons of {rates.identities:,} people."
+            f"Every picture of part '{gate.part}' ({meaning}) against every other, cosine, "
+            f"aligned crops: {gate.mated_comparisons:,} mated and "
+            f"{gate.non_mated_comparisons:,} non-mated comparisons of {gate.subjects:,} people."
         )
         caution = (
             "Pairs share pictures and people, so they are not independent, and the labels contain "
             "errors. These are rates of single comparisons, not of a door's transactions."
         )
-        lines += [
-            protocol,
-            "",
-            *_table(
-                ["network in torch", "FNMR"],
-                [
-                    ["at FMR 1e-2", f"{rates.fnmr_at_fmr_1e_2:.4f}"],
-                    ["at FMR 1e-3", f"{rates.fnmr_at_fmr_1e_3:.4f}"],
-                ],
-            ),
-            "",
-            caution,
+        rows = [
+            [
+                f"at FMR {fmr:.0e}".replace("e-0", "e-"),
+                f"{change.reference:.4f}"
+                + ("" if fmr in carried else " (too few people or pairs for a claim)"),
+            ]
+            for fmr, change in rates.items()
         ]
+        lines += [protocol, "", *_table([f"network in {gate.reference}", "FNMR"], rows)]
+        lines += ["", caution]
     if checkpoint.validation:
         found = checkpoint.validation
         chosen_by = (
@@ -181,24 +182,20 @@ def _how_good(checkpoint: Checkpoint, parity: ParityReport) -> str:
     return "\n".join(lines)
 
 
-def _graphs(parity: ParityReport, default_precision: str) -> str:
-    rows = [
-        [
-            f"`{row.graph.path}`",
-            f"{len(row.graph.content) / 1e6:.2f}",
-            f"{row.mean_cosine:.5f}",
-            f"{row.min_cosine:.5f}",
-            _rate(row.rates),
-        ]
-        for row in parity.graphs
-    ]
-    crops = parity.graphs[0].crops if parity.graphs else 0
-    heading = ["graph", "MB", "mean cosine", "lowest cosine", "FNMR at FMR 1e-3"]
-    return (
-        f"## The graphs\n\nEach was run on its runtime over {crops:,} crops of part "
-        f"'{parity.part}' and compared with the network in torch. The default precision is "
-        f"{default_precision}.\n\n" + "\n".join(_table(heading, rows))
+def _graphs(gate: Gate, sizes: Mapping[str, int], default_precision: str) -> str:
+    rows = [[f"`{row[0]}`", *row[1:]] for row in gate_rows(gate, sizes)]
+    text = (
+        f"## The graphs\n\nEach was run on its runtime: {gate_caption(gate)}. Drifts are mean, "
+        "deviation and worst of the scores' differences; milliseconds are medians of one run on "
+        f"the exporting machine ({gate.machine}), whatever else it did. The default precision is "
+        f"{default_precision}.\n\n" + "\n".join(_table(HEADING, rows))
     )
+    if gate.allowed:
+        text += (
+            "\n\nLet through by name although they break the export's limits: "
+            f"{', '.join(gate.allowed)}."
+        )
+    return text
 
 
 def _finder(finder: ExportedFinder) -> str:
@@ -253,10 +250,6 @@ def _table(heading: list[str], rows: Iterable[list[str]]) -> list[str]:
         f"|{'---|' * len(heading)}",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
-
-
-def _rate(rates: ErrorRates | None) -> str:
-    return "not measured" if rates is None else f"{rates.fnmr_at_fmr_1e_3:.4f}"
 
 
 def _count(value: object) -> str:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from limen.anchors import decode, overlaps
 from limen.detection import DetectedFace
 from limen.export.errors import ExportError
-from limen.export.parity import BuiltGraph
-from limen.export.seal import equivalents_of
+from limen.export.graphs import BuiltGraph, equivalents_of
 from limen.finder import FinderDetector, FinderInput
 from limen.manifest import FinderGraph, FinderParity, GraphFinder, Precision, ScalingSpec
 from limen.runtimes import open_session

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.export.graphs import BuiltGraph
 from limen.export.onnx_graphs import float32_onnx, int8_onnx
-from limen.export.parity import BuiltGraph
 from limen.export.tflite_graphs import float16_tflite, float32_tflite, int8_tflite
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def build_finder_graphs(
     size = (pictures.shape[1], pictures.shape[2])
     report("converting the finder to ONNX, float32 and int8")
     onnx = float32_onnx(joined, size)
-    onnx_int8 = int8_onnx(onnx, pictures, JOINING_ONNX)
+    onnx_int8 = int8_onnx(onnx, pictures, float_operations=JOINING_ONNX)
     report("converting the finder to TFLite, float32, float16 and int8")
     tflite = float32_tflite(joined, size)
-    tflite_int8 = int8_tflite(tflite, pictures, JOINING_TFLITE)
+    tflite_int8 = int8_tflite(tflite, pictures, float_operations=JOINING_TFLITE)
     return [
         BuiltGraph("finder.float32.onnx", "onnx", "float32", onnx),
         BuiltGraph("finder.int8.onnx", "onnx", "int8", onnx_int8),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.export.errors import converting
+from limen.export.onnx_graphs import kept_names
+from limen.export.ranges import histogram_ranges
+from limen.export.recipe import Calibration
 from limen.scaling import SCALING
 
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ CALIBRATION_GROUP = 16
 def float32_tflite(folded: nn.Module, input_px: int | tuple[int, int]) -> bytes:
     """The network as TFLite: (1, px, px, 3) -> (1, D), float32, channels last.
 
-    input_px: of a square, or height and width. folded: of `limen.export.fold.fold`. RuntimeUnavailableError without the packages.
+    input_px: of a square, or height and width; folded: of `limen.export.fold.fold`.
+    RuntimeUnavailableError without the packages.
     """
     with converting("the TFLite float32 graph"), tempfile.TemporaryDirectory() as folder:
         import litert_torch
@@ -63,14 +67,22 @@ def float16_tflite(float_graph: bytes) -> bytes:
 
 
 def int8_tflite(
-    float_graph: bytes, crops: NDArray[np.uint8], float_operations: Collection[str] = ()
+    float_graph: bytes,
+    crops: NDArray[np.uint8],
+    calibration: Calibration | None = None,
+    keep_float: Sequence[str] = (),
+    io: str = "float32",
+    float_operations: Collection[str] = (),
 ) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
-    crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken. Input and
-    output stay float32, so that every graph is called the same way; so do the
-    `float_operations`, by the quantiser's names.
+    crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken, by the method of
+    `calibration`; keep_float: regular expressions, the layers in whose names one is found stay in
+    float, and so do all `float_operations`, by the quantiser's names; io: 'float32', so that every
+    graph is called the same way, or 'int8'.
+    ExportError where an expression finds no layer.
     """
+    calibration = calibration or Calibration()
     with converting("the TFLite int8 graph"):
         from ai_edge_quantizer import qtyping, recipe_manager
 
@@ -81,42 +93,94 @@ def int8_tflite(
             activation_num_bits=8,
             weight_num_bits=8,
         )
-        for kept in ("INPUT", "OUTPUT", *float_operations):
+        kept_names(layer_names(float_graph), keep_float)
+        for expression in keep_float:
+            recipe.add_quantization_config(
+                regex=f".*(?:{expression}).*",
+                operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+                algorithm_key="no_quantize",
+            )
+        ends = ("INPUT", "OUTPUT") if io == "float32" else ()
+        for kept in (*ends, *float_operations):
             recipe.add_quantization_config(
                 regex=".*",
                 operation_name=qtyping.TFLOperationName[kept],
                 algorithm_key="no_quantize",
             )
-        return _quantised(float_graph, recipe, crops)
+        return _quantised(float_graph, recipe, crops, calibration)
 
 
-def _quantised(float_graph: bytes, recipe: Any, crops: NDArray[np.uint8] | None) -> bytes:
+def layer_names(graph: bytes) -> list[str]:
+    """The names of the tensors that the graph's operators give, in their order."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(graph))
+    (subgraph,) = model.subgraphs
+    return [
+        bytes(subgraph.tensors[index].name).decode()
+        for operator in subgraph.operators
+        for index in operator.outputs
+    ]
+
+
+def _quantised(
+    float_graph: bytes,
+    recipe: Any,
+    crops: NDArray[np.uint8] | None,
+    calibration: Calibration | None = None,
+) -> bytes:
     from ai_edge_quantizer import quantizer
 
     work = quantizer.Quantizer(float_graph, recipe.get_quantization_recipe())
-    ranges = None if crops is None else _ranges(work, crops)
+    ranges = None
+    if crops is not None and calibration is not None:
+        ranges = _ranges(work, crops, calibration)
+        if calibration.tflite in ("percentile", "entropy"):
+            _narrow(ranges, float_graph, crops, calibration)
     result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
 
-def _ranges(work: Any, crops: NDArray[np.uint8]) -> dict[str, dict[str, Any]]:
+def _ranges(
+    work: Any, crops: NDArray[np.uint8], calibration: Calibration
+) -> dict[str, dict[str, Any]]:
     """For each tensor of the graph, 'min' and 'max' in the shapes that the quantiser gave them."""
     samples: list[dict[str, dict[str, Any]]] = [
         work.calibrate({SIGNATURE: [{INPUT: SCALING.apply(crop)[None]}]}, num_threads=1)
         for crop in crops
     ]
-    groups = np.array_split(np.arange(len(samples)), max(1, len(samples) // CALIBRATION_GROUP))
+    groups = 1
+    if calibration.tflite == "moving-average":
+        groups = max(1, len(samples) // CALIBRATION_GROUP)
+    members = np.array_split(np.arange(len(samples)), groups)
     return {
         tensor: {
             **first,
             **{
-                end: _mean_extreme([sample[tensor][end] for sample in samples], groups, extreme)
+                end: _mean_extreme([sample[tensor][end] for sample in samples], members, extreme)
                 for end, extreme in (("min", np.min), ("max", np.max))
                 if end in first
             },
         }
         for tensor, first in samples[0].items()
     }
+
+
+def _narrow(
+    ranges: dict[str, dict[str, Any]],
+    float_graph: bytes,
+    crops: NDArray[np.uint8],
+    calibration: Calibration,
+) -> None:
+    """Put the ranges of histograms in place of the extremes, for what the operators give."""
+    found = histogram_ranges(
+        float_graph, layer_names(float_graph), crops, calibration.tflite, calibration.percentile
+    )
+    for name, (low, high) in found.items():
+        entry = ranges.get(name, {})
+        for end, value in (("min", low), ("max", high)):
+            if end in entry:
+                entry[end] = np.full_like(entry[end], value)
 
 
 def _mean_extreme(

@@ -63,8 +63,8 @@ def test_every_single_changed_byte_that_is_tried_is_refused() -> None:
 
 
 def test_a_newer_schema_says_to_update() -> None:
-    with pytest.raises(BundleError, match=r"newer than 1.*update limen"):
-        parse_bundle(rebuilt(lambda m: m.update(schema_version=2)), "new")
+    with pytest.raises(BundleError, match=r"newer than 2.*update limen"):
+        parse_bundle(rebuilt(lambda m: m.update(schema_version=3)), "new")
 
 
 def test_an_unknown_key_names_the_nearest() -> None:
@@ -79,7 +79,7 @@ def test_a_missing_part_is_named() -> None:
 
 def test_a_part_that_nobody_announced_is_refused() -> None:
     with pytest.raises(BundleError, match="not in manifest"):
-        parse_bundle(rebuilt(add=[("../evil.py", b"x")]), "more")
+        parse_bundle(rebuilt(add=[("evil.py", b"x")]), "more")
 
 
 def test_a_part_that_is_there_twice_is_refused() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from limen.export.recipe import ExportRecipe
     from limen.manifest import Manifest
     from limen.train.checkpoint import Checkpoint
     from limen.train.networks.mobilenet import MobileNetEmbedder
@@ -54,6 +55,23 @@ def people_of(part: str, count: int) -> list[str]:
 
     names = (f"person{number}" for number in itertools.count())
     return list(itertools.islice((n for n in names if part_by_hash(n) == part), count))
+
+
+def small_recipe(**changes: Any) -> ExportRecipe:
+    """The shipped 'full' recipe on few crops, without what a loaded machine would break."""
+    from limen.export.recipe import ExportRecipe, load_export_recipe
+
+    values = load_export_recipe("full").model_dump(mode="json")
+    values["calibration"]["crops"] = 16
+    values["limits"]["int8"]["latency_ratio"] = None
+    values |= {"resamples": 20, "latency_runs": 2, "threads": [1]}
+    return ExportRecipe.model_validate(values | changes)
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Callable[..., ExportRecipe]:
+    """The recipe of these tests, with changes by name."""
+    return small_recipe
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +164,7 @@ def exported(
         folder / "tiny.limen",
         name="tiny",
         pictures="drawn by a test",
-        calibration_crops=16,
+        recipe=small_recipe(),
         report=told.append,
         clock=lambda: made_at,
     )

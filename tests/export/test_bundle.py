@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,16 @@ for _package in ("torch", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_
     pytest.importorskip(_package)
 
 import limen
+from limen.archive import read_archive, write_archive
 from limen.bundle import parse_bundle
+from limen.conformance import replay
 from limen.errors import BundleError
 from limen.train.pictures import Pictures
 from limen.train.validation import embed_pictures
 
 GRAPHS = {
     ("onnx", "float32"),
+    ("onnx", "float16"),
     ("onnx", "int8"),
     ("tflite", "float32"),
     ("tflite", "float16"),
@@ -37,8 +38,41 @@ def trained(exported: Any, held_out: Pictures, crops: NDArray[np.uint8]) -> NDAr
     return embed_pictures(exported.checkpoint.network(), held_out, crops.shape[1])
 
 
-def test_bundle_holds_five_graphs(exported: Any) -> None:
-    assert {(g.runtime, g.precision) for g in exported.manifest.graphs} == GRAPHS
+def test_full_bundle_holds_all_eight_graphs(exported: Any) -> None:
+    graphs = exported.manifest.graphs
+    assert {(g.runtime, g.precision) for g in graphs} == GRAPHS
+    assert {(g.path, g.batch, g.io) for g in graphs} == {
+        ("embedder.float32.onnx", None, "float32"),
+        ("embedder.float32.batch1.onnx", 1, "float32"),
+        ("embedder.float16.onnx", None, "float32"),
+        ("embedder.int8.onnx", None, "float32"),
+        ("embedder.float32.tflite", 1, "float32"),
+        ("embedder.float16.tflite", 1, "float32"),
+        ("embedder.int8.tflite", 1, "float32"),
+        ("embedder.int8.int8-io.tflite", 1, "int8"),
+    }
+
+
+def test_every_graph_embeds_and_agrees_with_torch(
+    exported: Any, trained: NDArray[np.float32], crops: NDArray[np.uint8]
+) -> None:
+    bundle = limen.open_bundle(exported.path)
+    for graph in bundle.manifest.graphs:
+        cosine = (bundle.embedder_of(graph).embed(crops) * trained).sum(1)
+        assert cosine.mean() > (0.9 if graph.precision == "int8" else 0.999), graph.path
+
+
+def test_exporting_board_conforms_and_a_graph_that_drifted_does_not(exported: Any) -> None:
+    bundle = limen.open_bundle(exported.path)
+    results = replay(bundle)
+    assert [r.path for r in results] == [g.path for g in bundle.manifest.graphs]
+    assert {r.outcome for r in results} == {"conforms"}
+    assert all(r.changed == 0 and r.decisions == 105 for r in results)
+    other = bundle.manifest.graphs[3]
+    swapped = replay(bundle, make=lambda _graph, threads: bundle.embedder_of(other))
+    assert other.precision == "int8"
+    assert {r.outcome for r in swapped if r.precision != "int8"} == {"differs"}
+    assert all(" off, " in r.reason for r in swapped if r.outcome == "differs")
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "tflite"])
@@ -79,10 +113,19 @@ def test_float32_graphs_share_a_model_id_and_no_other_does(exported: Any) -> Non
 
 def test_manifest_carries_the_evidence(exported: Any) -> None:
     manifest = exported.manifest
-    assert {row.path for row in manifest.parity} == {g.path for g in manifest.graphs}
-    assert all(row.fnmr_at_fmr_1e_3 is not None for row in manifest.parity)
+    gate = manifest.gate
+    assert {row.path for row in gate.graphs} == {g.path for g in manifest.graphs}
+    assert (gate.part, gate.crops, gate.subjects) == ("report", 16, 4)
+    assert (gate.mated_comparisons, gate.non_mated_comparisons) == (24, 96)
+    for row in gate.graphs:
+        assert [change.fmr for change in row.fnmr] == [1e-2, 1e-3, 1e-4]
+        assert not any(change.reliable for change in row.fnmr)
+        assert row.latency[0].threads == 1
+        assert row.non_mated_drift.worst >= abs(row.non_mated_drift.mean)
     assert manifest.provenance["training"] == exported.checkpoint.provenance
-    assert manifest.provenance["export"]["parity_part"] == "report"
+    assert manifest.provenance["export"]["recipe"]["seed"] == 0
+    assert manifest.provenance["export"]["packages"]["onnxslim"]
+    assert manifest.sequence == int(exported.made_at.timestamp())
     assert manifest.created_at == exported.made_at.isoformat()
     assert manifest.cohort is None
     assert manifest.threshold_floor is None
@@ -100,6 +143,8 @@ def test_card_says_what_it_is_made_of_and_not_for(exported: Any) -> None:
         "interim finder",
         "LicenseRef-non-commercial-research",
         "mated and",
+        "too few people or pairs for a claim",
+        "ΔFNMR at FMR 1e-2",
     ):
         assert said in card
 
@@ -131,19 +176,14 @@ def test_edited_graph_is_refused_by_name(exported: Any) -> None:
 def test_newer_schema_is_refused_with_the_remedy(exported: Any) -> None:
     parts = _parts(exported.path)
     manifest = json.loads(parts["manifest.json"])
-    parts["manifest.json"] = json.dumps({**manifest, "schema_version": 2}).encode()
-    with pytest.raises(BundleError, match=r"newer than 1.*update limen"):
+    parts["manifest.json"] = json.dumps({**manifest, "schema_version": 3}).encode()
+    with pytest.raises(BundleError, match=r"newer than 2.*update limen"):
         parse_bundle(_zipped(parts), "newer")
 
 
 def _parts(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+    return {name: bytes(part) for name, part in read_archive(path.read_bytes(), "x").items()}
 
 
 def _zipped(parts: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
+    return write_archive(list(parts.items()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,23 +23,22 @@ from limen.calibration.rates import false_match_rate
 from limen.embedder import unit_norm
 from limen.errors import LimenError, RuntimeUnavailableError
 from limen.export.errors import ExportError, converting
-from limen.export.exporter import choose_precision, export_bundle, threshold_floor
+from limen.export.evidence import threshold_floor
+from limen.export.exporter import choose_precision, export_bundle
 from limen.export.fold import fold
+from limen.export.gate import Breach, HeldOut, breaches_of, check_gate, measure_gate
+from limen.export.gate_table import breach_table
+from limen.export.graphs import BuiltGraph
 from limen.export.onnx_graphs import float32_onnx
-from limen.export.parity import (
-    BuiltGraph,
-    ErrorRates,
-    GraphParity,
-    ParityReport,
-    check_parity,
-    measure_parity,
-)
+from limen.export.recipe import ExportRecipe
+from limen.gate_results import FnmrChange, Gate, GateGraph, Latency
 from limen.train.checkpoint import Checkpoint, save_checkpoint
 from limen.train.networks.mobilenet import MobileNetEmbedder
 from limen.train.pictures import Pictures
 from limen.train.validation import embed_pictures, to_input
 
 Make = Callable[[int], MobileNetEmbedder]
+MakeRecipe = Callable[..., ExportRecipe]
 
 
 def test_folded_network_gives_the_same(tiny_network: Make, crops: NDArray[np.uint8]) -> None:
@@ -75,48 +75,120 @@ def test_network_in_training_mode_is_refused(tiny_network: Make) -> None:
 
 
 def test_graph_of_other_weights_fails_the_gate_by_name(
-    tiny_network: Make, held_out: Pictures, crops: NDArray[np.uint8]
+    tiny_network: Make, held_out: Pictures, crops: NDArray[np.uint8], recipe: MakeRecipe
 ) -> None:
     trained = embed_pictures(tiny_network(1), held_out, crops.shape[1])
     other = float32_onnx(fold(tiny_network(9)), crops.shape[1])
     graph = BuiltGraph("embedder.float32.onnx", "onnx", "float32", other)
-    report = measure_parity([graph], crops, trained, held_out.identity, "report")
-    with pytest.raises(ExportError, match=r"'embedder\.float32\.onnx'.*expected 0\.9999 or more"):
-        check_parity(report)
+    gate = measure_gate([graph], HeldOut("report", crops, trained, held_out.identity), recipe())
+    (breach, *_) = breaches_of(gate, [graph], recipe())
+    assert breach.key == "embedder.float32.onnx:min_cosine"
+    with pytest.raises(ExportError, match=r"nothing was sealed.*--allow embedder\.float32"):
+        check_gate(gate, [breach], [], breach_table([breach]))
 
 
 @pytest.mark.parametrize(
-    ("precision", "mean", "lowest", "passes"),
+    ("precision", "mean", "lowest", "broken"),
     [
-        ("float32", 1.0, 0.9999, True),
-        ("float32", 1.0, 0.9998, False),
-        ("float16", 1.0, 0.999, True),
-        ("float16", 1.0, 0.9989, False),
-        ("int8", 0.9, 0.2, True),
-        ("int8", 0.8999, 0.2, False),
+        ("float32", 1.0, 0.9999, []),
+        ("float32", 1.0, 0.9998, ["min_cosine"]),
+        ("float16", 1.0, 0.999, []),
+        ("float16", 1.0, 0.9989, ["min_cosine"]),
+        ("int8", 0.9, 0.2, []),
+        ("int8", 0.8999, 0.2, ["mean_cosine"]),
     ],
 )
 def test_each_precision_has_its_limit(
-    precision: str, mean: float, lowest: float, passes: bool
+    precision: str, mean: float, lowest: float, broken: list[str], recipe: MakeRecipe
 ) -> None:
-    report = _report(precision, mean, lowest)
-    if passes:
-        check_parity(report)
-    else:
-        with pytest.raises(ExportError, match="nothing was sealed"):
-            check_parity(report)
+    gate, graphs = _gate(precision, mean, lowest)
+    assert [b.limit for b in breaches_of(gate, graphs, recipe())] == broken
 
 
-def test_not_a_number_fails_the_gate() -> None:
-    with pytest.raises(ExportError, match="expected"):
-        check_parity(_report("float32", float("nan"), float("nan")))
+def test_not_a_number_fails_the_gate(recipe: MakeRecipe) -> None:
+    gate, graphs = _gate("float32", 1.0, 1.0)
+    row = gate.graphs[0].model_copy(update={"min_cosine": float("nan")})
+    gate = gate.model_copy(update={"graphs": (row,)})
+    assert [b.limit for b in breaches_of(gate, graphs, recipe())] == ["min_cosine"]
 
 
-def test_int8_is_the_default_only_where_it_costs_little() -> None:
-    report = _report("int8", 0.99, 0.9)
-    assert choose_precision(_with_fnmr(report, trained=0.100, graph=0.105)) == "int8"
-    assert choose_precision(_with_fnmr(report, trained=0.100, graph=0.120)) == "float32"
-    assert choose_precision(report) == "float32"
+def test_rates_are_judged_by_the_upper_end_of_their_interval(recipe: MakeRecipe) -> None:
+    for high, reliable, broken in (
+        (0.0099, True, []),
+        (0.0101, True, ["fnmr_change_at_fmr_1e_3"]),
+        (0.5, False, []),
+    ):
+        gate, graphs = _gate("int8", 0.99, 0.9, change=0.004, high=high, reliable=reliable)
+        assert [b.limit for b in breaches_of(gate, graphs, recipe())] == broken
+
+
+def test_slow_int8_and_large_bundles_break_their_limits(recipe: MakeRecipe) -> None:
+    gate, graphs = _gate("int8", 0.99, 0.9, ms=13.0)
+    peer = BuiltGraph("float.onnx", "onnx", "float32", b"y")
+    fast = gate.graphs[0].model_copy(
+        update={"path": "float.onnx", "min_cosine": 1.0, "latency": _ms(10.0)}
+    )
+    gate = gate.model_copy(update={"graphs": (*gate.graphs, fast)})
+    limits = recipe().limits.model_dump(mode="json")
+    limits["int8"]["latency_ratio"] = 1.2
+    strict = recipe(limits=limits, max_megabytes=1.0)
+    found = breaches_of(gate, [*graphs, peer], strict, 1_000_001)
+    assert [b.key for b in found] == ["graph.onnx:latency_ratio", "bundle:max_megabytes"]
+    assert [b.found for b in found] == [1.3, pytest.approx(1.000001)]
+
+
+def test_breach_is_let_through_only_by_its_own_name() -> None:
+    gate, _ = _gate("int8", 0.5, 0.2)
+    breach = Breach("graph.onnx", "mean_cosine", 0.5, 0.9)
+    table = breach_table([breach])
+    assert all(cell in table for cell in ("graph.onnx", "mean_cosine", "0.9", "0.5", "0.4"))
+    with pytest.raises(ExportError, match="expected GRAPH:LIMIT"):
+        check_gate(gate, [breach], ["graph.onnx"], table)
+    with pytest.raises(ExportError, match="expected GRAPH:LIMIT"):
+        check_gate(gate, [breach], ["grph.onnx:mean_cosine"], table)
+    with pytest.raises(ExportError, match="1 of the limits above is broken"):
+        check_gate(gate, [breach], ["graph.onnx:min_cosine"], table)
+    passed = check_gate(gate, [breach], ["graph.onnx:mean_cosine"], table)
+    assert passed.allowed == ("graph.onnx:mean_cosine",)
+    assert passed.graphs[0].breaches == ("mean_cosine",)
+
+
+def test_failed_export_names_graph_and_layers_and_writes_nothing(
+    exported: Any, recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    limits = recipe().limits.model_dump(mode="json")
+    limits["int8"]["mean_cosine"] = 0.99999
+    strict = recipe(graphs=["onnx-float32", "onnx-int8"], limits=limits)
+    checkpoint = exported.path.with_name("best.pt")
+    arguments = {"name": "x", "recipe": strict}
+    with pytest.raises(ExportError) as caught:
+        export_bundle(checkpoint, exported.folder, tmp_path / "x.limen", **arguments)
+    said = str(caught.value)
+    assert "embedder.int8.onnx" in said
+    assert "layers of embedder.int8.onnx" in said
+    assert "--allow embedder.int8.onnx:mean_cosine" in said
+    assert not list(tmp_path.iterdir())
+    manifest = export_bundle(
+        checkpoint,
+        exported.folder,
+        tmp_path / "x.limen",
+        allow=["embedder.int8.onnx:mean_cosine"],
+        **arguments,
+    )
+    assert manifest.gate.allowed == ("embedder.int8.onnx:mean_cosine",)
+    assert manifest.default_precision == "float32"
+    assert "Let through by name" in manifest.card
+
+
+def test_int8_is_the_default_only_where_it_was_shown_to_cost_little() -> None:
+    int8, graphs = _gate("int8", 0.99, 0.9, change=0.001, high=0.002)
+    float16 = BuiltGraph("half.tflite", "tflite", "float16", b"y")
+    on_tflite = [replace(graphs[0], runtime="tflite"), float16]
+    assert choose_precision(int8, on_tflite) == "int8"
+    broken = int8.graphs[0].model_copy(update={"breaches": ("mean_cosine",)})
+    assert choose_precision(int8.model_copy(update={"graphs": (broken,)}), on_tflite) == "float16"
+    unproved, _ = _gate("int8", 0.99, 0.9, reliable=False)
+    assert choose_precision(unproved, on_tflite) == "float16"
 
 
 def test_threshold_floor_keeps_its_fmr() -> None:
@@ -157,12 +229,41 @@ def test_converter_says_nothing_and_its_failure_is_one_sentence(
     assert capsys.readouterr().out == ""
 
 
-def _report(precision: str, mean: float, lowest: float) -> ParityReport:
+def _ms(median: float) -> tuple[Latency, ...]:
+    return (Latency(threads=1, median_ms=median),)
+
+
+def _gate(
+    precision: str,
+    mean: float,
+    lowest: float,
+    change: float = 0.0,
+    high: float = 0.0,
+    reliable: bool = True,
+    ms: float = 1.0,
+) -> tuple[Gate, list[BuiltGraph]]:
     graph = BuiltGraph("graph.onnx", "onnx", precision, b"x")  # type: ignore[arg-type]
-    return ParityReport("report", None, (GraphParity(graph, 10, mean, lowest, None),))
-
-
-def _with_fnmr(report: ParityReport, trained: float, graph: float) -> ParityReport:
-    rates = ErrorRates(0.0, graph, 10, 100, 5)
-    rows = tuple(replace(row, rates=rates) for row in report.graphs)
-    return replace(report, trained=replace(rates, fnmr_at_fmr_1e_3=trained), graphs=rows)
+    fnmr = FnmrChange(
+        fmr=1e-3,
+        reference=0.1,
+        graph=0.1 + change,
+        change=change,
+        low=-high,
+        high=high,
+        reliable=reliable,
+    )
+    row = GateGraph(
+        path=graph.path, mean_cosine=mean, min_cosine=lowest, fnmr=(fnmr,), latency=_ms(ms)
+    )
+    gate = Gate(
+        reference="torch float32",
+        part="report",
+        crops=10,
+        subjects=5,
+        mated_comparisons=10,
+        non_mated_comparisons=100,
+        confidence=0.95,
+        resamples=20,
+        graphs=(row,),
+    )
+    return gate, [graph]

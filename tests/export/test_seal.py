@@ -16,10 +16,9 @@ for _package in ("torch", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_
 
 import limen
 from limen.errors import BundleError
-from limen.export.errors import ExportError
-from limen.export.parity import BuiltGraph
-from limen.export.seal import graph_entries, seal_bundle, write_bundle
+from limen.export.graphs import BuiltGraph, graph_entries
 from limen.manifest import Manifest
+from limen.sealing import seal_bundle, write_bundle
 
 ONNX = BuiltGraph("a.onnx", "onnx", "float32", b"one")
 TFLITE = BuiltGraph("b.tflite", "tflite", "float32", b"two")
@@ -55,7 +54,7 @@ def test_written_bundle_opens(exported: Any, parts: dict[str, bytes], tmp_path: 
 
 def test_missing_part_is_refused(exported: Any, parts: dict[str, bytes]) -> None:
     del parts["embedder.int8.onnx"]
-    with pytest.raises(ExportError, match=r"embedder\.int8\.onnx"):
+    with pytest.raises(BundleError, match=r"embedder\.int8\.onnx"):
         seal_bundle(exported.manifest, parts)
 
 

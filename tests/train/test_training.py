@@ -1,6 +1,5 @@
 """Training for real, small: it learns, repeats, resumes exactly, and survives being killed."""
 
-import json
 import signal
 import subprocess
 import sys

@@ -1,0 +1,296 @@
+"""Bringing a network of somebody else's: sealed with its preprocessing, judged by the same gate.
+
+The float graph is taken as it is, byte for byte, so that its model id names exactly that file. What
+is made of it (int8) answers to it in the gate, and a cohort is embedded with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limen.alignment import TEMPLATE_XY
+from limen.embedder import RuntimeEmbedder
+from limen.errors import BundleError, PictureError
+from limen.export.errors import ExportError
+from limen.export.evidence import alignment_of, cohort_of, draw_crops, held_out_of
+from limen.export.exporter import choose_precision, judged
+from limen.export.gate import EMBED_BATCH, HeldOut, embedder_of, measure_gate
+from limen.export.gate_table import HEADING, gate_caption, gate_rows
+from limen.export.graphs import BuiltGraph, graph_entries
+from limen.export.onnx_graphs import int8_onnx
+from limen.export.provenance import packages_and_commit
+from limen.export.recipe import ExportRecipe, load_export_recipe
+from limen.gate_results import Gate
+from limen.golden import draw_golden_inputs, make_golden
+from limen.manifest import (
+    LAST_SEQUENCE,
+    FinderGraph,
+    HaarFinder,
+    InputSpec,
+    Licence,
+    Manifest,
+    Precision,
+    ScalingSpec,
+    YuNetFinder,
+)
+from limen.onnx_check import check_onnx
+from limen.runtimes import RUNTIMES, graph_input
+from limen.scaling import Scaling
+from limen.sealing import digest, write_bundle
+from limen.tflite_check import check_tflite
+from limen.train.pictures import FIT, Pictures, open_pictures
+from limen.yunet import YuNetDetector
+
+MAX_GRAPH_BYTES = 200 * 2**20
+FINDER_FILE = "finder.onnx"
+GOLDEN_PART = "golden inputs"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What the network was trained with: value = (pixel - mean) / divisor, and the channels' order."""
+
+    mean: float
+    divisor: float
+    colour: str = "RGB"
+
+
+def pack_bundle(
+    embedder: Path,
+    out: Path,
+    *,
+    name: str,
+    licence: str,
+    terms: str,
+    preprocessing: Preprocessing,
+    precision: Precision = "float32",
+    detector: Path | None = None,
+    data_folder: Path | None = None,
+    int8: bool = False,
+    recipe: ExportRecipe | None = None,
+    allow: Sequence[str] = (),
+    sequence: int | None = None,
+    report: Say = lambda _: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Manifest:
+    """Seal a foreign embedder, `embedder` (.onnx or .tflite), into the bundle `out`.
+
+    precision: of that file; detector: a YuNet ONNX file, OpenCV's cascades where none is given;
+    data_folder: as for training, from which the gate, the cohort and int8 ranges come; without it
+    the gate compares on the golden inputs alone, and there is no cohort. int8: make an int8 graph
+    of an ONNX file too, with ranges from `data_folder`.
+    ExportError or BundleError where a file is not what it should be, or the gate is broken.
+    Nothing is written then.
+    """
+    if not licence.strip() or not terms.strip():
+        raise ExportError(
+            "a licence of the weights is required: find out under which you may use them"
+        )
+    recipe = recipe or load_export_recipe()
+    made_at = clock()
+    scaling = Scaling(preprocessing.mean, preprocessing.divisor)
+    graph, px = _foreign_graph(embedder, precision)
+    run = embedder_of(graph, px, scaling, preprocessing.colour)
+    size = _embedding_size(run, px, graph.path)
+    report(f"{graph.path}: {graph.layout}, {px} px, {size} numbers a face")
+
+    fit = None if data_folder is None else open_pictures(data_folder, FIT)
+    graphs, ranges = [graph], _golden_crops(px)
+    floats: dict[str, bytes] = {graph.runtime: graph.content}
+
+    def prepare(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return run.prepared(crops)
+
+    if int8:
+        if fit is None or graph.runtime != "onnx":
+            raise ExportError("--int8 takes an ONNX file, and --data for the activations' ranges")
+        report("making onnx-int8")
+        rng = np.random.default_rng([recipe.seed, 0])
+        ranges = draw_crops(fit, recipe.calibration.crops, px, rng)
+        content = int8_onnx(
+            graph.content, ranges, recipe.calibration, recipe.keep_float.onnx, prepare
+        )
+        graphs.append(
+            BuiltGraph(
+                "embedder.int8.onnx", "onnx", "int8", content, graph.batch, "float32", graph.ordered
+            )
+        )
+
+    def embed(pictures: Pictures) -> NDArray[np.float32]:
+        starts = range(0, len(pictures), EMBED_BATCH)
+        return np.concatenate(
+            [
+                run.embed(np.stack([pictures.decode(i, px) for i in _span(s, len(pictures))]))
+                for s in starts
+            ]
+        )
+
+    content, cohort, floor = b"", None, None
+    if data_folder is not None and fit is not None:
+        held_out = held_out_of(embed, data_folder, fit, px, recipe.seed)
+        content, cohort, floor = cohort_of(embed, data_folder, recipe.seed, report)
+    else:
+        crops = _golden_crops(px)
+        held_out = HeldOut(GOLDEN_PART, crops, run.embed(crops), None)
+    report(f"comparing with {graph.path} on '{held_out.part}'")
+    gate = measure_gate(
+        graphs,
+        held_out,
+        recipe,
+        reference=graph.path,
+        scaling=scaling,
+        colour=preprocessing.colour,
+    )
+    golden_content, golden = make_golden(
+        {g.path: (g.precision, embedder_of(g, px, scaling, preprocessing.colour)) for g in graphs},
+        px,
+    )
+    parts = {g.path: g.content for g in graphs} | {golden.path: golden_content}
+    if cohort is not None:
+        parts[cohort.path] = content
+    finder: HaarFinder | YuNetFinder = HaarFinder()
+    if detector is not None:
+        parts[FINDER_FILE] = _finder(detector)
+        finder = YuNetFinder(graphs=(_finder_entry(parts[FINDER_FILE]),))
+    gate = judged(gate, graphs, floats, ranges, recipe, allow, parts, False, prepare)
+    weights_licence = Licence(weights=licence, terms=terms)
+    manifest = Manifest(
+        name=name,
+        created_at=made_at.isoformat(timespec="seconds"),
+        sequence=min(int(made_at.timestamp()), LAST_SEQUENCE) if sequence is None else sequence,
+        embedding_size=size,
+        input=InputSpec(
+            px=px,
+            colour="BGR" if preprocessing.colour == "BGR" else "RGB",
+            scaling=ScalingSpec(mean=scaling.mean, divisor=scaling.divisor),
+        ),
+        alignment=alignment_of(px),
+        finder=finder,
+        default_precision=choose_precision(gate, graphs),
+        graphs=graph_entries(graphs),
+        cohort=cohort,
+        golden=golden,
+        threshold_floor=floor,
+        licence=weights_licence,
+        card=_card(name, embedder, graphs, gate, weights_licence, preprocessing, detector),
+        provenance={
+            "packed_from": {
+                "embedder": {"file": embedder.name, "sha256": digest(graph.content)},
+                "detector": None
+                if detector is None
+                else {"file": detector.name, "sha256": digest(parts[FINDER_FILE])},
+            },
+            "export": {"recipe": recipe.model_dump(mode="json"), **packages_and_commit()},
+        },
+        gate=gate,
+    )
+    write_bundle(out, manifest, parts)
+    report(f"sealed {out}")
+    return manifest
+
+
+def _span(start: int, end: int) -> range:
+    return range(start, min(start + EMBED_BATCH, end))
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        if path.stat().st_size > MAX_GRAPH_BYTES:
+            raise ExportError(f"{path}: larger than {MAX_GRAPH_BYTES // 2**20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportError(f"{path}: {what} cannot be read ({error.strerror})") from error
+
+
+def _foreign_graph(path: Path, precision: Precision) -> tuple[BuiltGraph, int]:
+    """The graph as it is, and the side of the crop that it takes."""
+    content = _read(path, "the embedder")
+    runtime = path.suffix.removeprefix(".")
+    if runtime not in RUNTIMES:
+        raise ExportError(f"{path}: expected an .onnx or .tflite file")
+    (check_onnx if runtime == "onnx" else check_tflite)(content, path.name)
+    shape = graph_input(runtime, content)
+    if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]:
+        ordered, px = "NCHW", shape[2]
+    elif len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2]:
+        ordered, px = "NHWC", shape[1]
+    else:
+        ordered, px = "", None
+    if px is None:
+        raise ExportError(
+            f"{path}: takes {shape}, expected square crops of three channels, of a fixed size"
+        )
+    graph = BuiltGraph(
+        path=f"embedder.{precision}.{runtime}",
+        runtime="onnx" if runtime == "onnx" else "tflite",
+        precision=precision,
+        content=content,
+        batch=shape[0],
+        ordered="NCHW" if ordered == "NCHW" else "NHWC",
+    )
+    return graph, px
+
+
+def _golden_crops(px: int) -> NDArray[np.uint8]:
+    return draw_golden_inputs().crops(px)
+
+
+def _embedding_size(run: RuntimeEmbedder, px: int, path: str) -> int:
+    try:
+        return int(run.embed(_golden_crops(px)[:2]).shape[1])
+    except (PictureError, BundleError) as error:
+        raise ExportError(f"graph '{path}' gives no embeddings: {error}") from error
+
+
+def _finder(path: Path) -> bytes:
+    """A YuNet file that works: it is run once before it is sealed."""
+    content = _read(path, "the detector")
+    YuNetDetector(memoryview(content)).detect(np.zeros((160, 160, 3), np.uint8))
+    return content
+
+
+def _finder_entry(content: bytes) -> FinderGraph:
+    sha256 = digest(content)
+    return FinderGraph(
+        path=FINDER_FILE,
+        sha256=sha256,
+        bytes=len(content),
+        role="finder",
+        runtime="onnx",
+        precision="float32",
+        layout="NCHW",
+        equivalents=(sha256,),
+    )
+
+
+def _card(
+    name: str,
+    embedder: Path,
+    graphs: Sequence[BuiltGraph],
+    gate: Gate,
+    licence: Licence,
+    preprocessing: Preprocessing,
+    detector: Path | None,
+) -> str:
+    rows = gate_rows(gate, {g.path: len(g.content) for g in graphs})
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (HEADING, ["---"] * len(HEADING), *rows))
+    points = ", ".join(f"({x:.2f}, {y:.2f})" for x, y in TEMPLATE_XY)
+    return (
+        f"# {name}\n\nA network of somebody else's, packed by whoever sealed this bundle: "
+        f"`{embedder.name}`. What it was trained on and how good it is, its maker must say; what "
+        "was measured here is below.\n\n"
+        "## Preprocessing\n\n"
+        f"Aligned to {points} px of 112; ({preprocessing.colour} - {preprocessing.mean:g}) / "
+        f"{preprocessing.divisor:g}. Faces are found by "
+        f"{'OpenCV cascades' if detector is None else f'`{detector.name}` (YuNet)'}.\n\n"
+        f"## The graphs\n\nCompared {gate_caption(gate)}.\n\n{table}\n\n"
+        f"## Licence of the weights: {licence.weights}\n\n{licence.terms}\n"
+    )
