@@ -3,10 +3,12 @@
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,11 +25,13 @@ from limen.export.finder import (  # noqa: E402
     export_finder,
 )
 from limen.export.finder_graphs import fold_finder  # noqa: E402
-from limen.export.parity import BuiltGraph  # noqa: E402
-from limen.export.seal import seal_bundle  # noqa: E402
+from limen.export.graphs import BuiltGraph  # noqa: E402
 from limen.finder import FinderDetector  # noqa: E402
 from limen.haar import HaarDetector  # noqa: E402
 from limen.manifest import FinderParity  # noqa: E402
+from limen.runtimes import open_session  # noqa: E402
+from limen.scaling import SCALING  # noqa: E402
+from limen.sealing import seal_bundle  # noqa: E402
 from limen.train.finder.checkpoint import FinderCheckpoint, save_finder  # noqa: E402
 from limen.train.finder.network import FinderNetwork, answers  # noqa: E402
 from limen.train.finder.recipe import FinderRecipe  # noqa: E402
@@ -82,11 +86,7 @@ def sealed(exported: ExportedFinder) -> bytes:
     """The shipped bundle with the finder in place of the cascades."""
     shipped = parse_bundle(SHIPPED, "shipped")
     with zipfile.ZipFile(io.BytesIO(SHIPPED)) as archive:
-        kept = {
-            part.path: archive.read(part.path)
-            for part in (*shipped.manifest.graphs, shipped.manifest.cohort)
-            if part is not None
-        }
+        kept = {part.path: archive.read(part.path) for part in shipped.manifest.parts()}
     manifest = shipped.manifest.model_copy(update={"finder": exported.entry})
     return seal_bundle(manifest, {**kept, **exported.parts})
 
@@ -112,24 +112,25 @@ def test_float_graphs_find_what_torch_finds_and_the_proof_is_in_the_entry(
         assert rows[path].found >= 0.999
         assert rows[path].mean_landmark_error < 1e-3
         assert rows[path].faces > 100
-    assert len(exported.parts["finder.int8.tflite"]) < len(exported.parts["finder.float32.tflite"])
     assert exported.provenance["recipe"]["channels"] == 16
 
 
-def test_int8_answers_keep_a_scale_of_their_own(exported: ExportedFinder) -> None:
-    """Landmarks of a few hundredths of a stride survive beside logits of some tens."""
-    from limen.runtimes import open_session
-
-    picture = np.random.default_rng(1).normal(0, 0.5, (1, *SIZE, 3)).astype(np.float32)
+def test_int8_answers_keep_a_scale_of_their_own(
+    exported: ExportedFinder, draw: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> None:
+    """Landmarks, some strides at most, keep fine steps beside logits of some tens."""
+    image, _, _ = draw(7)
+    picture = SCALING.apply(np.asarray(cv2.resize(image, SIZE[::-1]), np.uint8))[None]
     for runtime, end in (("tflite", "tflite"), ("onnx", "onnx")):
         given = picture if runtime == "tflite" else picture.transpose(0, 3, 1, 2).copy()
         exact, rounded = (
             open_session(runtime, exported.parts[f"finder.{precision}.{end}"]).run(given)[0]
             for precision in ("float32", "int8")
         )
-        off = np.abs(exact - rounded)
-        assert off[:, 5:].mean() < 0.02
-        assert len(np.unique(rounded[:, 5])) > 20
+        assert np.abs(exact - rounded)[:, 5:].mean() < 0.08
+        # With one scale for all answers no two of them could lie closer than this.
+        shared_step = np.ptp(exact) / 255
+        assert np.diff(np.unique(rounded[:96, 5:])).min() < 0.3 * shared_step
 
 
 def test_the_bundles_finder_runs_on_both_runtimes_under_one_id(bundle: Bundle) -> None:
@@ -184,7 +185,7 @@ def changed(sealed: bytes, change, damage: str | None = None) -> bytes:  # type:
     [
         (lambda finder: finder.update(width_px=100), "width_px"),
         (lambda finder: finder.update(min_confidence=0), "min_confidence"),
-        (lambda finder: finder.update(kind="yunet"), "kind"),
+        (lambda finder: finder.update(kind="cascade"), "kind|finder"),
         (lambda finder: finder.update(graphs=[]), "graphs"),
         (
             lambda finder: finder["graphs"][0].update(equivalents=["0" * 64]),
