@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from limen.train.finder.scenes import Source
 
 HEIGHT_PX, WIDTH_PX = 256, 320  # a camera's 4:3 at 320 x 240 fits, to whole cells
-MIN_CONFIDENCE = 0.5
+MIN_CONFIDENCE = 0.6  # docs/finder.md, "How good is it"
 RANGE_SCENES, PARITY_SCENES = 160, 200
 SAME_FACE = 0.5
 BORDERLINE = 0.9  # a face may lose a tenth of its confidence and still count as found
@@ -211,7 +211,10 @@ def _faces_of_network(
 
     with torch.inference_mode():
         found = answers(network(to_input(picture[None])))[0].numpy()
-    return decode(found, picture.shape[0], picture.shape[1], min_confidence)
+    # At the graphs' threshold, since the cells above it vote for the landmarks: with fewer voters
+    # the same answers give other landmarks.
+    faces = decode(found, picture.shape[0], picture.shape[1], min_confidence * BORDERLINE)
+    return [face for face in faces if face.confidence >= min_confidence]
 
 
 def _compare(face: DetectedFace, found: Sequence[DetectedFace]) -> tuple[float, float]:
