@@ -81,6 +81,7 @@ def train(
 
     with needs_extra("train", "torch", "pytorch_metric_learning"):
         from limen.train.allocator import restart_with_fast_allocator
+        from limen.train.launch import leave
         from limen.train.run import start_training
 
     restart_with_fast_allocator()
@@ -99,6 +100,7 @@ def train(
     )
     if not trainer.leads:  # another process of the same run writes, and talks to the user
         trainer.run()
+        leave()
         return
     if not json:
         note(trainer.summary())
@@ -114,6 +116,7 @@ def train(
             bar.update(0, completed=progress.step, info=info)  # type: ignore[arg-type]
 
         result = trainer.run(show)
+    leave()
     _tell_end(trainer, out, data, result, json)
     if trainer.interrupted_by is not None:
         raise typer.Exit(128 + trainer.interrupted_by)

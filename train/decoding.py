@@ -77,4 +77,4 @@ class SoundDecoder:
                 error,
                 "; further ones are counted" if count == NAMED else "",
             )
-        refuse_too_many(self.pictures, count)
+        refuse_too_many(self.pictures, count, f"{self.pictures.paths[index]}: {error}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from limen.errors import PictureError
-from limen.images import decode_picture
+from limen.images import check_size, decode_picture
 from limen.train.pictures import Pictures, PicturesError
 
 MAX_DAMAGED_SHARE = 0.1
@@ -32,11 +32,11 @@ def checked(pictures: Pictures, *, decode_all: bool = False) -> Pictures:
     with one picture, which batches leave out. PicturesError where more than a tenth is damaged,
     or fewer than two identities are left.
     """
-    damaged = np.array(
-        [not _is_sound(content, decode_all) for content in pictures.encoded], dtype=bool
-    )
+    troubles = [_trouble(content, decode_all) for content in pictures.encoded]
+    damaged = np.array([trouble is not None for trouble in troubles], dtype=bool)
     if damaged.any():
-        refuse_too_many(pictures, int(damaged.sum()))
+        first = int(damaged.argmax())
+        refuse_too_many(pictures, int(damaged.sum()), f"{pictures.paths[first]}: {troubles[first]}")
         paths = [pictures.paths[row] for row in np.flatnonzero(damaged).tolist()]
         log.warning(
             "part '%s': %d of %d pictures cannot be read and are left out: %s",
@@ -64,12 +64,12 @@ def checked(pictures: Pictures, *, decode_all: bool = False) -> Pictures:
     return pictures
 
 
-def refuse_too_many(pictures: Pictures, damaged: int) -> None:
-    """PicturesError where `damaged` is more than a tenth of `pictures`."""
+def refuse_too_many(pictures: Pictures, damaged: int, example: str) -> None:
+    """PicturesError where `damaged` is more than a tenth of `pictures`; with one's trouble."""
     if damaged > MAX_DAMAGED_SHARE * len(pictures):
         raise PicturesError(
             f"part '{pictures.part}': {damaged} of {len(pictures)} pictures cannot be read, more "
-            f"than {MAX_DAMAGED_SHARE:.0%}: copy the folder again, or take the damaged ones out"
+            f"than {MAX_DAMAGED_SHARE:.0%} ({example}): copy the folder again, or take them out"
         )
 
 
@@ -79,17 +79,21 @@ def name_some(paths: Sequence[str]) -> str:
     return ", ".join(paths[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _is_sound(content: bytes, decode: bool) -> bool:
+def _trouble(content: bytes, decode: bool) -> str | None:
+    """What is wrong with a picture, None where nothing is."""
     try:
         if decode:
             decode_picture(content)
-            return True
+            return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)):
-                return True
-    except (PictureError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        return False
+            with Image.open(io.BytesIO(content)) as image:
+                check_size(*image.size)
+                return None
+    except PictureError as error:
+        return str(error)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return "not a picture that can be read"
 
 
 def _keep(pictures: Pictures, kept: NDArray[np.bool_]) -> Pictures:

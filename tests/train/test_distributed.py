@@ -14,10 +14,15 @@ torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 pytest.importorskip("pytorch_metric_learning", reason="needs the extra 'train'")
 pytest.importorskip("lightning_fabric", reason="needs the extra 'train'")
 
+from limen.errors import ConfigError  # noqa: E402
 from limen.train.checkpoint import load_checkpoint  # noqa: E402
+from limen.train.launch import Processes, launch, started_by_torchrun  # noqa: E402
+from limen.train.networks.family import build_network  # noqa: E402
+from limen.train.pictures import open_pictures  # noqa: E402
 from limen.train.ranks import Ranks, share_of  # noqa: E402
-from limen.train.recipe import load_recipe  # noqa: E402
+from limen.train.recipe import load_recipe, parse_recipe  # noqa: E402
 from limen.train.run import start_training  # noqa: E402
+from limen.train.trainer import Trainer  # noqa: E402
 
 SCRIPT = Path(__file__).parent / "one_of_many.py"
 
@@ -156,3 +161,27 @@ def test_shares_cover_everything_once(size) -> None:
     shares = [share_of(13, Ranks(rank, size)) for rank in range(size)]
     assert [i for share in shares for i in share] == list(range(13))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_torchrun_decides_how_many_processes_there_are(monkeypatch) -> None:
+    assert started_by_torchrun({"WORLD_SIZE": "4"}) is None
+    for name, value in torchruns_environment(0, 2, 1).items():
+        monkeypatch.setenv(name, value)
+    assert started_by_torchrun(os.environ) == (2, 2)
+    with pytest.raises(ConfigError, match="leave --devices out"):
+        launch(3)
+
+
+def test_one_process_needs_no_group_and_no_fabric() -> None:
+    processes = launch(1)
+    module = torch.nn.BatchNorm2d(3)
+    assert processes.wrap(module) is module
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_batch_that_cannot_be_split_is_told_before_training(folder, tmp_path) -> None:
+    recipe = parse_recipe(RECIPE, "test")
+    network = build_network(recipe.model, recipe.input_px)
+    fit = open_pictures(folder, "fit")
+    with pytest.raises(ConfigError, match="8 pictures a step cannot be split over 3 processes"):
+        Trainer(recipe, network, fit, None, tmp_path, {}, processes=Processes(Ranks(0, 3)))
