@@ -45,6 +45,7 @@ class RuntimeGraph(Part):
     call, or None for any; `io` the type of the graph's own input and output.
     """
 
+    role: Literal["embedder", "finder"]
     runtime: Runtime
     precision: Precision
     layout: Literal["NCHW", "NHWC"]

@@ -38,7 +38,7 @@ def _as_stored(values: NDArray[np.float32], detail: dict[str, Any]) -> NDArray[A
     if detail["dtype"] is not np.int8:
         return values
     scale, zero = detail["quantization"]
-    return np.clip(np.round(values / scale) + zero, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.round(values / scale) + zero, -128, 127), np.int8)
 
 
 def _as_float(values: NDArray[Any], detail: dict[str, Any]) -> NDArray[np.float32]:
