@@ -30,6 +30,7 @@ test-all: test-env  ## the slow ones too
 test-env:
 	test -x $(TEST_ENV)/bin/python || $(PYTHON) -m venv $(TEST_ENV)
 	$(TEST_ENV)/bin/pip install $(PIP_FLAGS) -c .ci/constraints.txt torch
+	rm -rf build  # or modules that are gone would come back in the wheel
 	$(TEST_ENV)/bin/pip install $(PIP_FLAGS) -c .ci/constraints.txt '.[dev]'
 	$(TEST_ENV)/bin/pip install $(PIP_FLAGS) --force-reinstall --no-deps .
 

@@ -13,7 +13,7 @@ from limen.cli.output import EXIT_FAILED, EXIT_NO, print_table, say, say_json
 
 if TYPE_CHECKING:
     from limen.bundle import Bundle
-    from limen.manifest import Manifest
+    from limen.manifest import FinderGraph, Graph, Manifest
 
 bundle_app = typer.Typer(
     help="Look into bundles, check, compare, sign, replay and pack them.", no_args_is_help=True
@@ -58,7 +58,8 @@ def inspect(
         return
     gate = {row.path: row for row in manifest.gate.graphs} if manifest.gate else {}
     rows = []
-    for graph in (*manifest.graphs, *manifest.finder_graphs):
+    graphs: list[Graph | FinderGraph] = [*manifest.graphs, *manifest.finder_graphs]
+    for graph in graphs:
         row = gate.get(graph.path)
         change = next((c for c in row.fnmr if c.fmr == 1e-3), None) if row else None
         default = graph.precision == manifest.default_precision and graph.role == "embedder"

@@ -13,7 +13,7 @@ from limen.cli.options import (
     PrecisionOption,
     RuntimeOption,
     YuNetOption,
-    gallery_path,
+    open_gallery,
     open_recognition,
 )
 from limen.cli.output import EXIT_NO, note, now_utc, percent, print_table, say, say_json
@@ -65,7 +65,6 @@ def calibrate(
 ) -> None:
     """Find the door's threshold, from its own gallery and the bundle's strangers."""
     from limen.device.calibration import Wish
-    from limen.device.gallery import Gallery
 
     wish = Wish(
         max_fmr=max_fmr,
@@ -76,7 +75,7 @@ def calibrate(
         accept_lookalikes=accept_lookalikes,
     )
     ready = open_recognition(bundle, runtime, precision, yunet)
-    with Gallery.open(gallery_path(gallery), model_id=ready.embedder.model_id) as opened:
+    with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
         _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
 
 
@@ -96,10 +95,9 @@ def recalibrate(
 ) -> None:
     """Calibrate again as the last time was asked for, or go one step back."""
     from limen.device.calibration import require_operating_point, same_wish
-    from limen.device.gallery import Gallery
 
     ready = open_recognition(bundle, runtime, precision, yunet)
-    with Gallery.open(gallery_path(gallery), model_id=ready.embedder.model_id) as opened:
+    with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
         before = require_operating_point(opened)
         if step_back:
             point = opened.step_back()

@@ -18,6 +18,7 @@ from limen.cli.options import (
     RuntimeOption,
     YuNetOption,
     gallery_path,
+    open_gallery,
     open_recognition,
 )
 from limen.cli.output import note
@@ -54,10 +55,10 @@ def run(
     SIGINT or SIGTERM; however it ends, the door is locked. (--json changes nothing: events always are.)
     """
     from limen.device.admission import Admitter
+    from limen.device.audit_sink import AuditSink
     from limen.device.config import DoorConfig, load_config
     from limen.device.door import Door
-    from limen.device.events import JsonLines
-    from limen.device.gallery import Gallery
+    from limen.device.events import EventSink, JsonLines
     from limen.device.lock import SimulatedLock, open_lock
     from limen.device.runtime import load_recogniser, run_door
     from limen.device.sources import FrameClock, open_source
@@ -78,7 +79,9 @@ def run(
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     frames = FrameClock(open_source(settings.source))
-    with Gallery.open(settings.gallery, model_id=ready.embedder.model_id) as opened:
+    with open_gallery(
+        settings.gallery, model_id=ready.embedder.model_id, key=settings.key
+    ) as opened:
         recogniser = load_recogniser(opened, ready.embedder.model_id)
         # A simulated pulse lasts in the source's own time, so that a recording replays truly.
         lock = (
@@ -103,7 +106,10 @@ def run(
                 with_subjects=subjects,
                 with_scores=scores,
             )
-            reason = run_door(frames, door, [sink], stop=stop.is_set, gallery=opened)
+            sinks: list[EventSink] = [sink]
+            if settings.audit:
+                sinks.append(AuditSink(opened, with_scores=settings.audit_scores))
+            reason = run_door(frames, door, sinks, stop=stop.is_set, gallery=opened)
     note(f"stopped: {reason.value}; the door is locked")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import TaskID
 
 from limen.cli.options import JsonOption
 from limen.cli.output import note, print_table, progress_bar, say, say_json
@@ -42,7 +43,7 @@ def label(
     pictures = find_pictures(paths)
     with progress_bar("labelling", len(pictures)) as bar:
         report = label_pictures(
-            pictures, out, consensus.label, lambda done, _: bar.update(0, completed=done)
+            pictures, out, consensus.label, lambda done, _: bar.update(TaskID(0), completed=done)
         )
     if json:
         say_json({"labels": str(out), **vars(report)})
@@ -59,6 +60,7 @@ def train_finder(
     labels: Path,
     out: Path,
     leave_out: Path | None,
+    init_from: Path | None,
     resume: bool,
     threads: int | None,
     workers: int | None,
@@ -80,6 +82,7 @@ def train_finder(
         labels,
         out,
         left_out=frozenset(left_out),
+        init_from=init_from,
         resume=resume,
         threads=threads,
         workers=workers,
@@ -89,9 +92,9 @@ def train_finder(
     with progress_bar("training", loaded.steps) as bar:
         result = trainer.run(
             lambda progress: bar.update(
-                0,
+                TaskID(0),
                 completed=progress.step,
-                info=f"loss {progress.loss:.3f} · {progress.pictures_per_second:.0f}/s",  # type: ignore[arg-type]
+                info=f"loss {progress.loss:.3f} · {progress.pictures_per_second:.0f}/s",
             )
         )
     last, best = out / "last.pt", out / "best.pt"

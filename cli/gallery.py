@@ -1,4 +1,4 @@
-"""Verbs over the gallery: enrol and subjects."""
+"""The verbs over the gallery's file: show, check, backup, restore, rekey."""
 
 from __future__ import annotations
 
@@ -8,151 +8,117 @@ from typing import Annotated
 import typer
 
 from limen.cli.options import (
-    BundleOption,
     GalleryOption,
     JsonOption,
-    PrecisionOption,
-    RuntimeOption,
-    YuNetOption,
+    authorise,
+    gallery_key,
     gallery_path,
-    open_recognition,
+    open_gallery,
+    read_passphrase,
 )
-from limen.cli.output import EXIT_FAILED, note, now_utc, print_table, say, say_error, say_json
+from limen.cli.output import note, print_table, say, say_json
 
-subjects_app = typer.Typer(help="List or remove enrolled subjects.", no_args_is_help=False)
+gallery_app = typer.Typer(help="The gallery's file: check, back up, change its key.")
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
-    app.command()(enrol)
-    app.add_typer(subjects_app, name="subjects", invoke_without_command=True)
+    app.add_typer(gallery_app, name="gallery")
 
 
-def enrol(
-    subject: Annotated[str, typer.Argument(help="The subject's id, as it will be reported.")],
-    pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures of the subject.")] = None,
-    source: Annotated[str | None, typer.Option(help="camera, a video, a folder, rtsp://…")] = None,
-    shots: Annotated[int, typer.Option(min=1, max=50, help="Shots taken from --source.")] = 5,
-    nearest: Annotated[
-        bool, typer.Option(help="Where several faces are seen, take the nearest.")
-    ] = False,
-    gallery: GalleryOption = None,
-    bundle: BundleOption = None,
-    runtime: RuntimeOption = None,
-    precision: PrecisionOption = None,
-    yunet: YuNetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Teach the door a person, from pictures or a camera. Three or more shots are better than one."""
-    from limen.device.enrolment import shots_from_pictures, shots_from_source
-    from limen.device.gallery import Gallery
-    from limen.device.subjects import checked_subject_id
-    from limen.errors import ConfigError
+@gallery_app.command()
+def show(gallery: GalleryOption = None, json: JsonOption = False) -> None:
+    """Say what the gallery is: its model, how many are in it, its fingerprint, its backups."""
+    with open_gallery(gallery) as opened:
+        records = opened.subjects()
+        number, link = opened.audit.head()
+        told = {
+            "gallery": str(gallery_path(gallery)),
+            "fingerprint": opened.fingerprint,
+            "model_id": opened.model_id,
+            "subjects": len(records),
+            "references": sum(record.references for record in records),
+            "audit_head": f"{number}:{link}",
+            "backups": [f"{b.path} ({b.made_at})" for b in opened.backups()],
+        }
+    if json:
+        say_json(told)
+        return
+    rows = [[key, "\n".join(v) if isinstance(v, list) else str(v)] for key, v in told.items()]
+    print_table("gallery", ["", "value"], rows)
 
-    if bool(pictures) == (source is not None):
-        raise ConfigError("name pictures, or one --source, and not both")
-    subject = checked_subject_id(subject)
-    ready = open_recognition(bundle, runtime, precision, yunet)
-    path = gallery_path(gallery)
-    # Opened before any picture is read, so that a gallery of another model is told at once.
-    with Gallery.open(path, model_id=ready.embedder.model_id, create=True) as opened:
-        taken = (
-            shots_from_source(source, ready.detector, ready.embedder, shots, one_face=not nearest)
-            if source is not None
-            else shots_from_pictures(
-                pictures or [], ready.detector, ready.embedder, one_face=not nearest
-            )
-        )
-        if taken.accepted:
-            opened.enrol(subject, taken.embeddings(), taken.qualities(), now_utc())
-        count = next((r.references for r in opened.subjects() if r.subject_id == subject), 0)
-    result = {
-        "subject": subject,
-        "accepted": [
-            {"shot": s.name, "quality": round(s.sample.quality, 3)} for s in taken.accepted
-        ],
-        "refused": [{"shot": r.path, "reason": r.reason} for r in taken.refused],
-        "references": count,
-        "gallery": str(path),
-        "model_id": ready.embedder.model_id,
+
+@gallery_app.command()
+def check(gallery: GalleryOption = None, json: JsonOption = False) -> None:
+    """Read and authenticate every page, record and audit entry."""
+    with open_gallery(gallery) as opened:
+        found = opened.check()
+    told = {
+        "subjects": found.subjects,
+        "references": found.references,
+        "operating_points": found.operating_points,
+        "audit_entries": found.audit_entries,
     }
     if json:
-        say_json(result)
+        say_json(told)
     else:
-        for refusal in taken.refused:
-            say_error(f"{refusal.path}: {refusal.reason}")
-        if taken.accepted:
-            say(f"{subject}: {len(taken.accepted)} shots enrolled, {count} references in all")
-            note("next: limen calibrate")
-    if not taken.accepted:
-        say_error(f"nothing was enrolled for '{subject}': no shot could be used")
-        raise typer.Exit(EXIT_FAILED)
+        say("in order: " + ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in told.items()))
 
 
-@subjects_app.callback()
-def subjects(
-    context: typer.Context,
-    gallery: GalleryOption = None,
-    json: JsonOption = False,
+@gallery_app.command()
+def backup(
+    out: Annotated[Path, typer.Argument(help="A new file.")], gallery: GalleryOption = None
 ) -> None:
-    """List who is enrolled."""
-    if context.invoked_subcommand is None:
-        _list(gallery, json)
+    """Copy the gallery while the door runs. The copy is sealed, and opens with the same key."""
+    with open_gallery(gallery, need="export") as opened:
+        opened.back_up(out)
+    say(f"{out} written")
+    note("it opens with the gallery's key only: keep a copy of that apart from it")
 
 
-@subjects_app.command("list")
-def list_subjects(gallery: GalleryOption = None, json: JsonOption = False) -> None:
-    """List who is enrolled."""
-    _list(gallery, json)
-
-
-def _list(gallery: Path | None, json: bool) -> None:
-    from limen.device.gallery import Gallery
-
-    path = gallery_path(gallery)
-    with Gallery.open(path) as opened:
-        records = opened.subjects()
-        point, stale = opened.operating_point(), opened.calibration_is_stale()
-        model_id = opened.model_id
-    if json:
-        say_json(
-            {
-                "gallery": str(path),
-                "model_id": model_id,
-                "subjects": [
-                    {
-                        "subject": record.subject_id,
-                        "references": record.references,
-                        "enrolled_at": record.enrolled_at,
-                    }
-                    for record in records
-                ],
-                "operating_point": point.model_dump(mode="json") if point else None,
-                "calibration_is_stale": stale,
-            }
-        )
-        return
-    print_table(
-        f"{len(records)} enrolled in {path}",
-        ["subject", "references", "enrolled at"],
-        [[r.subject_id, str(r.references), r.enrolled_at] for r in records],
-    )
-    if records and (point is None or stale):
-        note("not calibrated for these references yet: limen calibrate")
-
-
-@subjects_app.command("remove")
-def remove_subject(
-    subject: Annotated[str, typer.Argument(help="The subject's id.")],
-    gallery: GalleryOption = None,
-    json: JsonOption = False,
+@gallery_app.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(help="A backup's file.")], gallery: GalleryOption = None
 ) -> None:
-    """Forget a subject: the templates are deleted and overwritten."""
-    from limen.device.gallery import Gallery
+    """Make a gallery of a backup, where there is none."""
+    from limen.device.gallery.backup import restore as restore_backup
 
-    with Gallery.open(gallery_path(gallery)) as opened:
-        opened.remove(subject)
-    if json:
-        say_json({"removed": subject})
-    else:
-        say(f"{subject} removed")
+    target = gallery_path(gallery)
+    restore_backup(backup, target, gallery_key())
+    say(f"{target} restored")
+    note("whoever was removed after the backup was made is in it again: remove them again")
+
+
+@gallery_app.command()
+def rekey(
+    to_key: Annotated[
+        Path | None, typer.Option(help="Make or use this key file from now on.")
+    ] = None,
+    to_passphrase: Annotated[bool, typer.Option(help="Ask for a passphrase instead.")] = False,
+    to_passphrase_file: Annotated[
+        Path | None, typer.Option(help="Use the passphrase in this file's first line instead.")
+    ] = None,
+    gallery: GalleryOption = None,
+) -> None:
+    """Seal everything again under a new key: from time to time, or when the old one was seen."""
+    from limen.device.gallery.keys import KeyFile, KeySource, Passphrase, checked_passphrase
+    from limen.errors import ConfigError
+
+    if sum([to_key is not None, to_passphrase, to_passphrase_file is not None]) > 1:
+        raise ConfigError("name one of --to-key, --to-passphrase and --to-passphrase-file")
+    source: KeySource | None = None
+    if to_key is not None:
+        source = KeyFile(to_key)
+    elif to_passphrase_file is not None:
+        source = Passphrase(checked_passphrase(read_passphrase(to_passphrase_file)))
+    elif to_passphrase:
+        text = typer.prompt("A passphrase", hide_input=True, confirmation_prompt=True, err=True)
+        source = Passphrase(checked_passphrase(text))
+    with open_gallery(gallery) as opened:
+        authorise(opened, None)
+        purged = opened.rekey(source)
+    say("sealed under a new key")
+    if not purged:
+        note("another process reads the gallery: the old records go when it is opened next")
+    if source is not None:
+        note("the old key still opens older backups: keep it with them, or remove both")

@@ -13,16 +13,21 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    audit,
     bundle,
     calibration,
     demo,
     door,
+    enrolment,
     export,
     finder,
     gallery,
     matching,
+    moving,
+    owner,
     pictures,
     preparation,
+    subjects,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -62,17 +67,8 @@ def options(
 
 
 for part in (
-    demo,
-    gallery,
-    calibration,
-    matching,
-    door,
-    pictures,
-    bundle,
-    preparation,
-    workstation,
-    export,
-    finder,
+    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
+    *(pictures, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

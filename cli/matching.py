@@ -17,7 +17,7 @@ from limen.cli.options import (
     Recognition,
     RuntimeOption,
     YuNetOption,
-    gallery_path,
+    open_gallery,
     open_recognition,
 )
 from limen.cli.output import EXIT_NO, EXIT_YES, note, say, say_json
@@ -134,9 +134,8 @@ def _open_calibrated(
 ) -> Iterator[tuple[Gallery, OperatingPoint]]:
     """A gallery of this model with its operating point, or an error that says what to do."""
     from limen.device.calibration import require_operating_point
-    from limen.device.gallery import Gallery
 
-    with Gallery.open(gallery_path(path), model_id=ready.embedder.model_id) as opened:
+    with open_gallery(path, model_id=ready.embedder.model_id) as opened:
         yield opened, require_operating_point(opened)
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limen.cli.output import note
+
 if TYPE_CHECKING:
     from limen.bundle import Bundle
     from limen.detection import Detector
+    from limen.device.gallery import Gallery
+    from limen.device.gallery.keys import KeySource
     from limen.embedder import Embedder
 
 BundleOption = Annotated[
@@ -66,3 +71,100 @@ def gallery_path(path: Path | None) -> Path:
         return path
     data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data_home) / "limen" / "gallery.db"
+
+
+def open_gallery(
+    path: Path | None,
+    *,
+    model_id: str | None = None,
+    create: bool = False,
+    key: Path | None = None,
+    need: str | None = None,
+) -> Gallery:
+    """Open the gallery that was named, else the user's own, with the key that fits.
+
+    need: the right that the verb asks for, once the gallery has an owner. The key is `key`, else LIMEN_KEY's file, LIMEN_PASSPHRASE_FILE's passphrase, systemd's
+    credential, or the file beside the gallery; a passphrase is asked for on a terminal. Whoever's
+    time is over is erased first.
+    """
+    import datetime
+    import getpass
+
+    from limen.device.gallery import Gallery
+    from limen.device.gallery.keys import Passphrase
+    from limen.device.gallery.vault import WrongKindOfKeyError
+
+    where = gallery_path(path)
+    source: KeySource | None = gallery_key(key)
+    try:
+        actor = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        actor = str(os.getuid())
+    try:
+        opened = Gallery.open(where, model_id=model_id, create=create, key=source, actor=actor)
+    except WrongKindOfKeyError:
+        if isinstance(source, Passphrase) or not sys.stdin.isatty():
+            raise
+        source = Passphrase(typer.prompt("The gallery's passphrase", hide_input=True, err=True))
+        opened = Gallery.open(where, model_id=model_id, create=create, key=source, actor=actor)
+    if opened.made_key is not None:
+        note(
+            f"made the gallery's key, {opened.made_key}: keep a copy where the gallery is not; "
+            "without it the gallery does not open"
+        )
+    if need is not None:
+        try:
+            authorise(opened, need)
+        except BaseException:
+            opened.close()
+            raise
+    if erased := opened.erase_expired(datetime.datetime.now(datetime.UTC)):
+        note(f"{len(erased)} whose time was over erased")
+    return opened
+
+
+def authorise(opened: Gallery, right: str | None) -> None:
+    """Ask for the owner's or an operator's passphrase, where the gallery has an owner.
+
+    right: None for what only the owner may do. LIMEN_OPERATOR names who asks, the owner where it
+    does not; LIMEN_OPERATOR_PASSPHRASE_FILE holds the passphrase, else a terminal is asked.
+    AccessError where neither gives it, or it is wrong.
+    """
+    from limen.device.gallery import access
+
+    if not access.has_owner(opened.store):
+        return
+    name = os.environ.get("LIMEN_OPERATOR") or access.OWNER
+    if file := os.environ.get("LIMEN_OPERATOR_PASSPHRASE_FILE"):
+        passphrase = read_passphrase(Path(file))
+    elif sys.stdin.isatty():
+        passphrase = typer.prompt(f"The passphrase of '{name}'", hide_input=True, err=True)
+    else:
+        raise access.AccessError(
+            "this needs the owner, or an operator with that right: name a file with the passphrase "
+            "in LIMEN_OPERATOR_PASSPHRASE_FILE, and an operator in LIMEN_OPERATOR"
+        )
+    access.require(opened.store, name, passphrase, access.Right(right) if right else None)
+
+
+def gallery_key(path: Path | None = None) -> KeySource | None:
+    """The key that was named; None for the file beside the gallery."""
+    from limen.device.gallery.keys import KeyFile, Passphrase, credential_key
+
+    if path is not None:
+        return KeyFile(path)
+    if named := os.environ.get("LIMEN_KEY"):
+        return KeyFile(Path(named))
+    if named := os.environ.get("LIMEN_PASSPHRASE_FILE"):
+        return Passphrase(read_passphrase(Path(named)))
+    return credential_key()
+
+
+def read_passphrase(path: Path) -> str:
+    """The first line of a file. ConfigError where it cannot be read."""
+    from limen.errors import ConfigError
+
+    try:
+        return path.read_text("utf-8").split("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the passphrase cannot be read: check the file") from error

@@ -67,12 +67,12 @@ def train(
         from limen.cli.finder import train_finder
         from limen.errors import ConfigError
 
-        if slim_from or init_from or unlabelled or preview:
+        if slim_from or unlabelled or preview:
             raise ConfigError(
-                "--slim-from, --init-from, --unlabelled and --preview are for embedders; this is "
-                "a finder's recipe: leave them out"
+                "--slim-from, --unlabelled and --preview are for embedders; this is a finder's "
+                "recipe: leave them out"
             )
-        train_finder(recipe, data, out, leave_out, resume, threads, workers, json)
+        train_finder(recipe, data, out, leave_out, init_from, resume, threads, workers, json)
         return
     if preview is not None:
         _preview(load_recipe(recipe), data, preview)

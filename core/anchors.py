@@ -66,7 +66,7 @@ def decode(
     if not len(chosen):
         return []
     rows, centre, stride = answers[chosen], centres[chosen], strides[chosen, None]
-    confidence = 1 / (1 + np.exp(-rows[:, 0]))
+    confidence = np.asarray(1 / (1 + np.exp(-rows[:, 0])), np.float32)
     middle = centre + rows[:, 1:3] * stride
     half = np.exp(np.minimum(rows[:, 3:5], LARGEST_LOG_SIZE)) * stride / 2
     boxes = np.concatenate([middle - half, middle + half], 1)

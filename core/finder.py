@@ -53,7 +53,7 @@ class Window:
         shift = np.asarray(self.shift_xy, np.float32)
         return replace(
             face,
-            box_xyxy=(face.box_xyxy - np.tile(shift, 2)) / np.tile(scale, 2),
+            box_xyxy=((face.box_xyxy.reshape(2, 2) - shift) / scale).reshape(4),
             landmarks_xy=(face.landmarks_xy - shift) / scale,
         )
 

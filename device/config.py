@@ -52,6 +52,9 @@ class DoorConfig(BaseModel):
         description="'camera', 'camera:N', a video, a folder of pictures, 'rtsp://…', 'http://…'",
     )
     gallery: Path = Field(default=Path("gallery.sqlite"), description="the gallery's file")
+    key: Path | None = Field(
+        default=None, description="the gallery's key file; the one beside the gallery where none"
+    )
     bundle: Path | None = Field(
         default=None, description="the bundle; the one that ships where none"
     )
@@ -84,6 +87,10 @@ class DoorConfig(BaseModel):
     one_face: bool = Field(
         default=False, description="admit nobody while several faces are in view"
     )
+    audit: bool = Field(
+        default=True, description="what the door does is kept in the gallery's audit log"
+    )
+    audit_scores: bool = Field(default=False, description="… with scores and thresholds")
     lock: LockConfig = Field(default_factory=LockConfig, description="the table [lock]")
 
     @model_validator(mode="after")
@@ -134,6 +141,7 @@ def _resolved(config: DoorConfig, folder: Path) -> DoorConfig:
         update={
             "source": source,
             "gallery": folder / config.gallery.expanduser(),
+            "key": folder / config.key.expanduser() if config.key else None,
             "bundle": folder / config.bundle.expanduser() if config.bundle else None,
             "yunet": folder / config.yunet.expanduser() if config.yunet else None,
         }

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.calibration.fusion import fuse
+from limen.device.matching import ExactSearch
+from limen.device.permission import Permission
 from limen.device.subjects import References, checked_subject_id
 from limen.device.values import Candidate, Decision, Frame, Outcome
 from limen.errors import CalibrationError, ModelMismatchError, SubjectNotFoundError
@@ -17,10 +19,19 @@ from limen.recognition import FaceSample
 class Recogniser:
     """Compares probes with each subject's fused references; `score >= threshold` matches.
 
+    A probe that is at least as much like a negative of a subject as like the subject does not match
+    it: that person was taken for the subject before.
     CalibrationError where a subject's references cannot be fused, or the threshold is no cosine.
     """
 
-    def __init__(self, references: References, threshold: float) -> None:
+    def __init__(
+        self,
+        references: References,
+        threshold: float,
+        *,
+        permission: Permission | None = None,
+    ) -> None:
+        """permission: who may enter when `decide` is asked; everybody where none is given."""
         # An operating point may lie just above 1: the next number after a stranger's score of 1.
         if not (math.isfinite(threshold) and -1 <= threshold <= 1.0001):
             raise CalibrationError(
@@ -29,11 +40,14 @@ class Recogniser:
             )
         self._threshold = threshold
         self._subject_ids = references.subject_ids
-        self._templates = (
-            fuse(references.embeddings, references.subject, len(references.subject_ids))
-            if references.subject_ids
-            else np.zeros((0, 0), np.float32)
-        )
+        self._row = {name: row for row, name in enumerate(self._subject_ids)}
+        self._size = references.embeddings.shape[1]
+        self._permission = permission
+        self._search = ExactSearch(fused(references))
+        self._negatives = {
+            int(row): references.negatives[references.negative_subject == row]
+            for row in np.unique(references.negative_subject)
+        }
 
     @property
     def threshold(self) -> float:
@@ -45,29 +59,45 @@ class Recogniser:
         """Everybody the probe is compared with, sorted."""
         return self._subject_ids
 
-    def identify(self, probe: NDArray[np.float32]) -> list[Candidate]:
-        """All subjects, best first, matching or not; ties in the order of their ids.
+    def identify(
+        self,
+        probe: NDArray[np.float32],
+        top: int | None = None,
+        among: NDArray[np.bool_] | None = None,
+    ) -> list[Candidate]:
+        """The `top` subjects, all where None, best first, matching or not; ties by their ids.
 
-        probe: (D,) float32, unit norm. ModelMismatchError for another D than the references'.
+        probe: (D,) float32, unit norm; among: (subjects,) those who count, in the order of
+        `subject_ids`; the others are not compared. Whoever a negative rules out is left out.
+        ModelMismatchError for another D than the references'.
         """
-        scores = self._scores(probe)
-        return [
-            Candidate(self._subject_ids[index], float(scores[index]))
-            for index in np.argsort(-scores, kind="stable")
+        if not self._subject_ids:
+            return []
+        self._check(probe)
+        count = len(self._subject_ids) if top is None else top + len(self._negatives)
+        rows, scores = self._search.best(probe, count, among)
+        found = [
+            Candidate(self._subject_ids[row], float(score))
+            for row, score in zip(rows, scores, strict=True)
+            if not self._is_ruled_out(probe, int(row), float(score))
         ]
+        return found[:top]
 
     def verify(self, probe: NDArray[np.float32], subject_id: str) -> Candidate:
         """The score of a probe (D,) against the subject whom it claims to be.
 
-        SubjectNotFoundError where nobody is enrolled under that id; ModelMismatchError for another
-        D than the references'.
+        It is -1 where a negative of the subject rules the probe out. SubjectNotFoundError where
+        nobody is enrolled under that id; ModelMismatchError for another D than the references'.
         """
         name = checked_subject_id(subject_id)
-        if name not in self._subject_ids:
+        row = self._row.get(name)
+        if row is None:
             raise SubjectNotFoundError(
                 "nobody is enrolled under that subject id: 'limen subjects' lists who is"
             )
-        return Candidate(name, float(self._scores(probe)[self._subject_ids.index(name)]))
+        self._check(probe)
+        score = self._search.score(probe, row)
+        return Candidate(name, -1.0 if self._is_ruled_out(probe, row, score) else score)
 
     def matches(self, candidate: Candidate) -> bool:
         """Whether the candidate's score reaches the threshold."""
@@ -84,6 +114,7 @@ class Recogniser:
         """What becomes of a frame and the sample taken from it, None where no face was found.
 
         A face below `min_quality` (0 to 1) or narrower than `min_face_px` is a failure to acquire.
+        Whoever may not enter now is not compared: at that hour, a stranger.
         """
         if sample is None:
             return Decision(
@@ -95,7 +126,8 @@ class Recogniser:
             )
         outcome, candidate = Outcome.FAILURE_TO_ACQUIRE, None
         if sample.quality >= min_quality and sample.face.width_px >= min_face_px:
-            candidate = next(iter(self.identify(sample.embedding)), None)
+            among = self._permission.now() if self._permission is not None else None
+            candidate = next(iter(self.identify(sample.embedding, 1, among)), None)
             matched = candidate is not None and self.matches(candidate)
             outcome = Outcome.MATCH if matched else Outcome.NO_MATCH
         return Decision(
@@ -109,12 +141,20 @@ class Recogniser:
             faces=sample.faces,
         )
 
-    def _scores(self, probe: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not self._subject_ids:
-            return np.zeros(0, np.float32)
-        if probe.shape != self._templates.shape[1:]:
+    def _is_ruled_out(self, probe: NDArray[np.float32], row: int, score: float) -> bool:
+        negatives = self._negatives.get(row)
+        return negatives is not None and float((negatives @ probe).max()) >= score
+
+    def _check(self, probe: NDArray[np.float32]) -> None:
+        if probe.shape != (self._size,):
             raise ModelMismatchError(
-                f"references have {self._templates.shape[1]} values, the probe has shape "
+                f"references have {self._size} values, the probe has shape "
                 f"{probe.shape}: use the bundle that the gallery was enrolled with"
             )
-        return self._templates @ probe
+
+
+def fused(references: References) -> NDArray[np.float32]:
+    """One template a subject, (subjects, D) float32; (0, 0) for an empty gallery."""
+    if not references.subject_ids:
+        return np.zeros((0, 0), np.float32)
+    return fuse(references.embeddings, references.subject, len(references.subject_ids))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from limen.device.door import Door, DoorStep
 from limen.device.events import Event, EventKind, EventSink
 from limen.device.gallery import Gallery
+from limen.device.permission import Permission
 from limen.device.recogniser import Recogniser
 from limen.device.sources import FrameSource
 from limen.device.values import Verdict
 from limen.errors import CalibrationError, ModelMismatchError, SourceError
+
+ERASE_EVERY = timedelta(hours=1)
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,8 @@ def load_recogniser(gallery: Gallery, model_id: str) -> Recogniser:
         )
     if gallery.calibration_is_stale():
         logger.warning("the gallery changed after it was calibrated: run 'limen calibrate' again")
-    return Recogniser(gallery.references(), point.threshold)
+    references = gallery.references()
+    return Recogniser(references, point.threshold, permission=Permission(references))
 
 
 def run_door(
@@ -105,6 +110,7 @@ class _Loop:
         self._sinks = sinks
         self._gallery = gallery
         self._changes: int | None = None
+        self._erased_at: datetime | None = None
         self._locked = True
 
     def start(self) -> None:
@@ -115,10 +121,18 @@ class _Loop:
     def reload(self) -> None:
         if self._gallery is None:
             return
+        self._erase_expired(self._gallery)
         changes = self._gallery.change_counter()  # before the references: a change is never missed
         if changes != self._changes:
             self._door.replace_recogniser(load_recogniser(self._gallery, self._door.model_id))
             self._changes = changes
+
+    def _erase_expired(self, gallery: Gallery) -> None:
+        """Once an hour; whoever's time is over may not enter from that second on anyway."""
+        now = datetime.now(UTC)
+        if self._erased_at is None or now - self._erased_at >= ERASE_EVERY:
+            self._erased_at = now
+            gallery.erase_expired(now)
 
     def tell(self, step: DoorStep) -> None:
         admission, decision = step.admission, step.decision

@@ -211,7 +211,7 @@ def _faces_of_network(
 
     with torch.inference_mode():
         found = answers(network(to_input(picture[None])))[0].numpy()
-    return decode(found, *picture.shape[:2], min_confidence)
+    return decode(found, picture.shape[0], picture.shape[1], min_confidence)
 
 
 def _compare(face: DetectedFace, found: Sequence[DetectedFace]) -> tuple[float, float]:

@@ -27,7 +27,8 @@ def drawn_head(
     points = np.round(middle + SHAPE * half * 0.8)  # where the dots are drawn
     for x, y in points:
         cv2.circle(image, (round(x), round(y)), max(2, round(half / 10)), (20, 20, 20), -1)
-    box = np.concatenate([middle - [0.8 * half, half], middle + [0.8 * half, half]])
+    reach = np.array([0.8 * half, half])
+    box = np.concatenate([middle - reach, middle + reach])
     return image, box.astype(np.float32), points.astype(np.float32)
 
 
@@ -39,9 +40,7 @@ def labelled_heads(folder: Path, count: int = 40) -> Path:
         image, box, points = drawn_head(seed)
         (folder / f"{seed:03d}.jpg").write_bytes(encode_jpeg(image, 95))
         known = np.full_like(points, np.nan) if seed % 5 == 0 else points
-        rows.append(
-            Labels(f"{seed:03d}.jpg", box[None], known[None], np.zeros((0, 4), np.float32))
-        )
+        rows.append(Labels(f"{seed:03d}.jpg", box[None], known[None], np.zeros((0, 4), np.float32)))
     file = folder / "labels.jsonl"
     list(append_labels(file, rows))
     return file

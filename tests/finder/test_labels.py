@@ -128,5 +128,5 @@ def test_teachers_that_are_no_detectors_are_refused(tmp_path: Path) -> None:
 
     nonsense = tmp_path / "yunet.onnx"
     nonsense.write_bytes(b"no graph")
-    with pytest.raises(BundleError, match="not a YuNet file"):
+    with pytest.raises(BundleError, match="no ONNX file"):
         Consensus(Teachers(nonsense, nonsense))

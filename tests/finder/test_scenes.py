@@ -66,7 +66,7 @@ def test_landmarks_lie_on_the_dark_dots_of_a_drawn_head(
         darkness = np.maximum(0.6 * around.max() - around, 0)
         rows, columns = np.mgrid[: around.shape[0], : around.shape[1]]
         centre = np.array([(darkness * columns).sum(), (darkness * rows).sum()]) / darkness.sum()
-        assert np.abs(centre + [left, top] - [x, y]).max() < 0.7
+        assert np.abs(centre + np.array([left - x, top - y])).max() < 0.7
 
 
 def test_a_mirror_keeps_the_pictures_left_first(one_head: OneHead) -> None:

@@ -67,12 +67,13 @@ def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(
 
 
 def test_the_loss_falls_on_drawn_heads(heads: Path, tmp_path: Path) -> None:
-    recipe = TINY.model_copy(update={"steps": 60, "scenes_px": (96,), "batch": 8})
+    changed = {"steps": 150, "scenes_px": (96,), "batch": 8, "learning_rate": 1e-2, "mosaic": 0.0}
+    recipe = TINY.model_copy(update=changed)
     losses: list[float] = []
     start_finder_training(recipe, heads, tmp_path / "run", threads=1).run(
         lambda progress: losses.append(progress.loss)
     )
-    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+    assert sum(losses[-20:]) < 0.75 * sum(losses[:20])
     assert (tmp_path / "run" / "best.pt").exists()
 
 
@@ -116,6 +117,19 @@ def test_checkpoints_of_other_recipes_other_kinds_and_none_are_refused(
         start_finder_training(TINY, heads, tmp_path / "run", resume=True)
 
 
+def test_a_run_starts_from_another_ones_averaged_weights(heads: Path, tmp_path: Path) -> None:
+    start_finder_training(TINY, heads, tmp_path / "first", threads=1).run()
+    first = tmp_path / "first" / "last.pt"
+    second = start_finder_training(TINY, heads, tmp_path / "b", threads=1, init_from=first)
+    averaged = load_finder(first).averaged
+    for state in (second.network.state_dict(), second.averaged.module.state_dict()):
+        assert all(torch.equal(state[name], averaged[name]) for name in averaged)
+    assert second.provenance["initialised_from"]["step"] == 12
+    wider = TINY.model_copy(update={"channels": 24})
+    with pytest.raises(ConfigError, match="16 channels, the recipe wants 24"):
+        start_finder_training(wider, heads, tmp_path / "c", init_from=first)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(heads: Path, tmp_path: Path) -> None:
     trainer = start_finder_training(TINY, heads, tmp_path, threads=1)
     torch.nn.init.constant_(trainer.network.scores[0].bias, float("nan"))
@@ -154,5 +168,5 @@ def test_the_command_trains_a_finder_and_refuses_an_embedders_options(
     assert json.loads(result.stdout)["step"] == 3
     provenance = load_finder(tmp_path / "run" / "last.pt").provenance
     assert provenance["data"]["left_out_names"] == 2
-    refused = CliRunner().invoke(app, [*arguments, "--init-from", "x.pt"])
+    refused = CliRunner().invoke(app, [*arguments, "--slim-from", "x.onnx"])
     assert isinstance(refused.exception, ConfigError)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import limen.train.learner as learner_module
 from limen.train.batches import Batch
 from limen.train.launch import launch, leave
 from limen.train.learner import Learner
@@ -55,6 +56,7 @@ class Double(torch.nn.Module):
 
 def main(out: Path) -> None:
     torch.set_default_dtype(torch.float64)
+    learner_module.MAX_GRADIENT_NORM = float("inf")  # clipping would hide a wrong scale
     torch.set_num_threads(1)
     processes = launch()
     rng = np.random.default_rng(0)

@@ -124,11 +124,9 @@ def test_a_lost_process_ends_the_run_and_one_alone_goes_on_from_its_checkpoint(
 ) -> None:
     recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
     recipe.write_text(RECIPE)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "limen.cli.main", "train", str(recipe), "--devices", "2"]
-        + ["--data", str(folder), "--out", str(out), "--threads", "1"],
-        stderr=subprocess.PIPE,
-    )
+    command = [sys.executable, "-m", "limen.cli.main", "train", str(recipe), "--devices", "2"]
+    command += ["--data", str(folder), "--out", str(out), "--threads", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while not (out / "last.pt").exists():
         assert process.poll() is None, process.stderr.read().decode()[-3000:]

@@ -76,7 +76,8 @@ class Consensus:
             else:
                 ignored.append(face.box_xyxy)
         ignored += lone_second
-        ignored += [b for b in third if all(overlap(b, box) < 0.2 for box in [*boxes, *ignored])]
+        known = [np.asarray(box, np.float32) for box in (*boxes, *ignored)]
+        ignored += [b for b in third if all(overlap(b, box) < 0.2 for box in known)]
         return Labels(
             path,
             np.asarray(boxes, np.float32).reshape(-1, 4) / scale,
@@ -113,14 +114,14 @@ class Consensus:
                 estimates.append((points - move) / zoom)
         if len(estimates) < 3:
             return unknown
-        points = np.median(estimates, axis=0).astype(np.float32)
-        spread = np.abs(np.asarray(estimates) - points).max(axis=(1, 2))
-        eyes_px = float(np.linalg.norm(points[1] - points[0]))
+        averaged: NDArray[np.float32] = np.median(estimates, axis=0).astype(np.float32)
+        spread = np.abs(np.asarray(estimates) - averaged).max(axis=(1, 2))
+        eyes_px = float(np.linalg.norm(averaged[1] - averaged[0]))
         if eyes_px < 2 or np.median(spread) > 0.25 * eyes_px:
             return unknown
-        if self._points is not None and self._eyes_elsewhere(image, points, eyes_px, side):
+        if self._points is not None and self._eyes_elsewhere(image, averaged, eyes_px, side):
             return unknown
-        return points
+        return averaged
 
     def _central_points(self, close_up: NDArray[np.uint8]) -> NDArray[np.float64] | None:
         found = self._yunet.detect(close_up)

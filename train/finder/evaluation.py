@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ class FinderCounts:
         return rows
 
 
-def _within(point: NDArray[np.float32], box: NDArray[np.float32]) -> bool:
+def _within(point: NDArray[np.floating[Any]], box: NDArray[np.float32]) -> bool:
     return bool((point >= box[:2]).all() and (point <= box[2:]).all())
 
 
@@ -81,7 +82,7 @@ def detect_with_network(
 ) -> list[DetectedFace]:
     """Faces of an (H, W, 3) uint8 RGB picture whose sides are multiples of 32."""
     found = answers(network(to_input(image[None])))[0].numpy()
-    return decode(found, *image.shape[:2], min_confidence)
+    return decode(found, image.shape[0], image.shape[1], min_confidence)
 
 
 def evaluate_scenes(

@@ -71,4 +71,3 @@ def label_pictures(
         report.add(labels)
     progress(len(pictures), len(pictures))
     return report
-

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from limen.anchors import STRIDES_PX
 from limen.errors import ConfigError
 from limen.settings import explain_validation_error
-from limen.train.recipe import read_recipe
 from limen.train.finder.scenes import SceneSettings
+from limen.train.recipe import read_recipe
 
 
 class FinderRecipe(BaseModel):

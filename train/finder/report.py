@@ -57,7 +57,10 @@ class Recall:
     landmark_errors: list[float] = field(default_factory=list)
 
     def add(
-        self, box: NDArray[np.float32], landmarks: NDArray[np.float32], faces: Sequence[DetectedFace]
+        self,
+        box: NDArray[np.float32],
+        landmarks: NDArray[np.float32],
+        faces: Sequence[DetectedFace],
     ) -> bool:
         """Count one face, (4,) px with (5, 2) px of landmarks or NaN; whether it was found."""
         self.faces += 1
@@ -152,7 +155,9 @@ def backgrounds(source: Source, count: int, size: tuple[int, int], seed: int) ->
             return
 
 
-def crops(pictures: Sequence[Image], count: int, size: tuple[int, int], seed: int) -> Iterator[Image]:
+def crops(
+    pictures: Sequence[Image], count: int, size: tuple[int, int], seed: int
+) -> Iterator[Image]:
     """Random crops of whole pictures, a quarter of a side or more, scaled to `size`."""
     rng = np.random.default_rng([seed, 8])
     for number in range(count):
@@ -160,8 +165,10 @@ def crops(pictures: Sequence[Image], count: int, size: tuple[int, int], seed: in
         largest = min(picture.shape[0] / size[0], picture.shape[1] / size[1])
         scale = largest * float(np.exp(rng.uniform(np.log(0.25), 0)))
         extent = np.maximum(1, (scale * np.asarray(size)).astype(int))
-        top, left = (int(rng.integers(0, full - part + 1)) for full, part in zip(picture.shape[:2], extent, strict=True))
+        top, left = (
+            int(rng.integers(0, full - part + 1))
+            for full, part in zip(picture.shape[:2], extent, strict=True)
+        )
         cut = picture[top : top + extent[0], left : left + extent[1]]
         method = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
         yield np.asarray(cv2.resize(cut, size[::-1], interpolation=method), np.uint8)
-

@@ -12,6 +12,7 @@ import cv2
 import torch
 
 from limen.errors import ConfigError
+from limen.train.finder.checkpoint import load_finder
 from limen.train.finder.recipe import FinderRecipe
 from limen.train.finder.source import FinderDataError, LabelledPictures, open_labelled
 from limen.train.finder.trainer import FinderTrainer
@@ -39,16 +40,19 @@ def start_finder_training(
     out: Path,
     *,
     left_out: Collection[str] = (),
+    init_from: Path | None = None,
     resume: bool = False,
     threads: int | None = None,
     workers: int | None = None,
 ) -> StartedFinderTraining:
     """Read the labels and return what `run` then runs.
 
-    labels: a file of 'limen label'; left_out: names of pictures never to train on or choose by.
+    labels: a file of 'limen label'; left_out: names of pictures never to train on or choose by;
+    init_from: a checkpoint whose averaged weights to start from, which a resumed run has already.
     threads: of the network, all cores where None; workers: threads that compose scenes.
 
-    ConfigError where `out` already holds a run and `resume` was not asked for, or the reverse.
+    ConfigError where `out` already holds a run and `resume` was not asked for, or the reverse, or
+    where a checkpoint's network is not the recipe's.
     LabelError where the labels cannot be read, FinderDataError where they hold no face.
     """
     last = out / LAST
@@ -78,7 +82,26 @@ def start_finder_training(
     )
     if resume:
         trainer.resume(last)
+    elif init_from is not None:
+        _initialise(trainer, init_from)
     return trainer
+
+
+def _initialise(trainer: FinderTrainer, path: Path) -> None:
+    saved = load_finder(path)
+    if saved.recipe.channels != trainer.recipe.channels:
+        raise ConfigError(
+            f"{path} holds a network of {saved.recipe.channels} channels, the recipe wants "
+            f"{trainer.recipe.channels}: make them agree, or start without --init-from"
+        )
+    trainer.start_from(saved)
+    trainer.provenance["initialised_from"] = {
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "step": saved.step,
+        "recipe": saved.recipe.model_dump(mode="json"),
+        "provenance": saved.provenance,
+    }
 
 
 def read_names(file: Path) -> frozenset[str]:

@@ -41,7 +41,9 @@ class LabelledPictures:
         self._labels = [each for each in labels if len(each.boxes_xyxy)]
         self._kept: dict[int, tuple[bytes, Labels, tuple[int, int]]] = {}
         if not self._labels:
-            raise FinderDataError("no labelled picture holds a face: label pictures of people first")
+            raise FinderDataError(
+                "no labelled picture holds a face: label pictures of people first"
+            )
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -95,9 +97,7 @@ class LabelledPictures:
         return encoded.tobytes(), small, size[::-1]
 
 
-def open_labelled(
-    file: Path, held_out: bool, left_out: Collection[str] = ()
-) -> LabelledPictures:
+def open_labelled(file: Path, held_out: bool, left_out: Collection[str] = ()) -> LabelledPictures:
     """The pictures of a labels file, those held out for validation or the others.
 
     One picture in twenty is held out, by a hash of its name. left_out: names of pictures to pass

@@ -95,7 +95,7 @@ class FinderLoss:
         the loss; each is an average over the cells that answer for a face.
         """
         kind, target_boxes, target_landmarks = targets
-        scores, boxes, landmarks = answers.split((1, BOX_CHANNELS, LANDMARK_CHANNELS), 2)
+        scores, boxes, landmarks = torch.split(answers, [1, BOX_CHANNELS, LANDMARK_CHANNELS], 2)
         scores = scores.squeeze(2)
         face = kind == FACE
         count = face.sum().clamp(min=1)

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from limen.anchors import cells
 from limen.train.checkpoint import CheckpointError
+from limen.train.collapse import TrainingError
 from limen.train.finder.checkpoint import FinderCheckpoint, load_finder, save_finder
 from limen.train.finder.evaluation import evaluate_scenes
 from limen.train.finder.network import FinderNetwork, answers
@@ -29,7 +30,7 @@ from limen.train.journal import Journal
 from limen.train.run_folder import BEST, LAST, hold
 from limen.train.schedule import averaging
 from limen.train.stopwatch import Stopwatch
-from limen.train.trainer import Progress, TrainingError
+from limen.train.trainer import Progress
 from limen.train.validation import to_input
 
 SELECTION = "score"
@@ -86,12 +87,20 @@ class FinderTrainer:
                 f"{path} was made by another recipe: name another --out, or the old recipe"
             )
         if saved.optimizer is None:
-            raise CheckpointError(f"{path} holds the averaged weights alone: nothing goes on from it")
+            raise CheckpointError(
+                f"{path} holds the averaged weights alone: nothing goes on from it"
+            )
         self.network.load_state_dict(saved.weights)
         self._averaged_network.load_state_dict(saved.averaged)
         self.averaged.n_averaged.fill_(saved.step)
         self.optimizer.load_state_dict(saved.optimizer)
         self.step, self.validation, self.best = saved.step, saved.validation, saved.best
+
+    def start_from(self, saved: FinderCheckpoint) -> None:
+        """Take a checkpoint's averaged weights for the first ones."""
+        state = saved.network().state_dict()
+        self.network.load_state_dict(state)
+        self._averaged_network.load_state_dict(state)
 
     @property
     def _averaged_network(self) -> FinderNetwork:

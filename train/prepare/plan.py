@@ -23,8 +23,10 @@ import PIL
 
 from limen.files import write_atomically
 from limen.train.prepare.crops import WEBP_QUALITY, CropMaker
+from limen.train.prepare.duplicates import NEAR_BITS, NEAR_BITS_SCORE
 from limen.train.prepare.judging import Rules
 from limen.train.prepare.sources import AUTO, PrepareError, Source
+from limen.train.prepare.suspects import MARGIN
 from limen.train.shard_index import INDEX, ShardIndex, read_index
 from limen.train.shards import UNFINISHED
 
@@ -102,7 +104,13 @@ def make_plan(options: Options, source: Source, maker: CropMaker, *, aligned: bo
                 "pillow": PIL.__version__,
             },
         },
-        final={"rules": asdict(options.rules), "shard_mb": options.shard_mb},
+        final={
+            "rules": asdict(options.rules),
+            "near_bits": NEAR_BITS,
+            "near_bits_score": NEAR_BITS_SCORE,
+            "label_margin": MARGIN,
+            "shard_mb": options.shard_mb,
+        },
     )
 
 

@@ -9,6 +9,7 @@ from limen.train.pictures import part_by_hash
 from limen.train.prepare.crops import HASH_BYTES, encode_webp, perceptual_hash
 from limen.train.prepare.duplicates import (
     NEAR_BITS,
+    NEAR_BITS_SCORE,
     NEAR_SCORE,
     Samples,
     exact_groups,
@@ -79,7 +80,7 @@ def test_near_duplicates_agree_with_plain_loops(seed) -> None:
                 samples.hash_bits[row], samples.hash_bits[other], strict=True
             ))  # fmt: skip
             score = float(samples.embedding[row] @ samples.embedding[other])
-            if score >= NEAR_SCORE or bits <= NEAR_BITS:
+            if score >= NEAR_SCORE or (bits <= NEAR_BITS and score >= NEAR_BITS_SCORE):
                 gone[int(row)] = other
                 break
         else:
@@ -192,6 +193,8 @@ def test_low_quality_and_singletons_go_where_they_are_asked_to() -> None:
 def test_nobody_known_is_thinned_and_a_share_held_out_by_name() -> None:
     samples = data_set(1, 400, spread=3.0)
     samples.hash_bits[7] = samples.hash_bits[6]
+    samples.embedding[7] = samples.embedding[6]
+    samples.hash_bits[9] = samples.hash_bits[8]  # a border shared, by two who are not alike
     names = [f"folder/{number}.jpg" for number in range(400)]
     result = judge_unlabelled(samples, names, Rules(hold_out=0.25))
     assert set(result.dropped) == {6 if samples.quality[6] < samples.quality[7] else 7}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,16 @@ from limen.recognition import FaceSample, acquire
 MIN_QUALITY = 0.25
 MAX_FRAMES_A_SHOT = 100
 SHOT_INTERVAL_S = 0.5
+GUIDED_INTERVAL_S = 2.0
+# References that differ as the visits will (ISO/IEC 29794-5 asks for the frontal ones first).
+GUIDANCE = (
+    "look at the camera",
+    "turn your head a little to the left",
+    "turn your head a little to the right",
+    "come half a step closer",
+    "put your glasses on, or take them off",
+    "step back, and look at the camera again",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +88,34 @@ def shots_from_pictures(
 
 
 def shots_from_source(
-    source: str, detector: Detector, embedder: Embedder, shots: int, *, one_face: bool = True
+    source: str,
+    detector: Detector,
+    embedder: Embedder,
+    shots: int,
+    *,
+    one_face: bool = True,
+    guide: Callable[[str], None] | None = None,
 ) -> Shots:
     """Take `shots` good frames, half a second apart, from a source as `open_source` names it.
 
-    Frames that will not do are passed over; the last reason is reported when too few came.
-    SourceError where the source cannot be opened.
+    guide: told what the person should do before each shot; shots are then two seconds apart, to
+    leave time for it. Frames that will not do are passed over; the last reason is reported when too
+    few came. SourceError where the source cannot be opened.
     """
+    interval_s = SHOT_INTERVAL_S if guide is None else GUIDED_INTERVAL_S
     accepted: list[Shot] = []
     reason = "the source ended before a face was seen"
     last_taken_s = -np.inf
+    told = 0
     with open_source(source) as frames:
         for number, frame in enumerate(frames):
             if len(accepted) == shots or number >= shots * MAX_FRAMES_A_SHOT:
                 break
-            if frame.captured_at_s - last_taken_s < SHOT_INTERVAL_S:
+            if guide is not None and told == len(accepted):
+                guide(GUIDANCE[told % len(GUIDANCE)])
+                told += 1
+                last_taken_s = frame.captured_at_s
+            if frame.captured_at_s - last_taken_s < interval_s:
                 continue
             try:
                 sample = acquire(frame.image, detector, embedder)

@@ -1,0 +1,47 @@
+"""Who may enter now: rights, schedules and expiry, asked before anybody is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limen.device.subjects import References
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Permission:
+    """Which of a gallery's subjects may enter at the clock's time.
+
+    Asked for every frame: it looks only at subjects who have a right, a schedule or an expiry, and
+    only when the second has changed.
+    """
+
+    def __init__(self, references: References, clock: Callable[[], datetime] = _now) -> None:
+        self._clock = clock
+        self._restricted = [
+            (row, details)
+            for row, details in enumerate(references.details)
+            if not details.may_enter or details.schedule or details.expires_at is not None
+        ]
+        self._subjects = len(references.subject_ids)
+        self._asked_at: datetime | None = None
+        self._among: NDArray[np.bool_] | None = None
+
+    def now(self) -> NDArray[np.bool_] | None:
+        """(subjects,) who may enter, in the order of `subject_ids`; None where everybody may."""
+        if not self._restricted:
+            return None
+        now = self._clock().replace(microsecond=0)
+        if now != self._asked_at:
+            among = np.ones(self._subjects, np.bool_)
+            for row, details in self._restricted:
+                among[row] = details.admits_at(now)
+            self._among = None if among.all() else among
+            self._asked_at = now
+        return self._among
