@@ -135,7 +135,7 @@ def _local_end(view: memoryview, entry: _Entry, directory_at: int, name: str) ->
     mark, _needs, flags, method, _time, _date, crc, packed, size, name_size, extra = (
         _LOCAL.unpack_from(view, entry.offset)
     )
-    start = entry.offset + _LOCAL.size
+    start: int = entry.offset + _LOCAL.size
     if start + name_size > directory_at:
         raise _not_whole(name, f"part '{entry.name}' lies beyond its end")
     said = (mark, flags, method, crc, packed, size, extra)
@@ -143,7 +143,7 @@ def _local_end(view: memoryview, entry: _Entry, directory_at: int, name: str) ->
         raise _not_whole(name, f"part '{entry.name}' is described twice, differently")
     if bytes(view[start : start + name_size]) != entry.name.encode("ascii"):
         raise _not_whole(name, f"part '{entry.name}' has two names")
-    return int(start + name_size)
+    return start + int(name_size)
 
 
 def _checked_name(raw: bytes, name: str) -> str:

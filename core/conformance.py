@@ -93,12 +93,14 @@ def _compared(
 ) -> GraphConformance:
     distance = float(np.linalg.norm(found.astype(np.float64) - expected, axis=1).max())
     scores, promised = pair_scores(found), pair_scores(expected)
-    changed = int(((scores >= row.threshold) != (promised >= row.threshold)).sum())
+    decided = np.abs(promised - row.threshold) > row.too_close
+    differs = (scores >= row.threshold) != (promised >= row.threshold)
+    decisions, changed = int(decided.sum()), int((differs & decided).sum())
     reasons = []
     if not distance <= row.max_distance:
         reasons.append(f"an embedding is {distance:.1e} off, {row.max_distance:.0e} is allowed")
     if changed:
-        reasons.append(f"{changed} of {len(scores)} decisions differ, none may")
+        reasons.append(f"{changed} of {decisions} decisions differ, none may")
     return GraphConformance(
         path=graph.path,
         runtime=graph.runtime,
@@ -106,7 +108,7 @@ def _compared(
         outcome="differs" if reasons else "conforms",
         distance=distance,
         max_distance=row.max_distance,
-        decisions=len(scores),
+        decisions=decisions,
         changed=changed,
         reason="; ".join(reasons),
     )

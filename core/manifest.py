@@ -45,6 +45,7 @@ class RuntimeGraph(Part):
     call, or None for any; `io` the type of the graph's own input and output.
     """
 
+    role: Literal["embedder", "finder"]
     runtime: Runtime
     precision: Precision
     layout: Literal["NCHW", "NHWC"]
@@ -77,15 +78,16 @@ class GoldenExpectation(BaseModel):
     """What one graph must do with the golden inputs.
 
     Embeddings may differ from the stored ones by at most `max_distance` (Euclidean, of unit
-    vectors); of all pairs of inputs, those that matched at `threshold` must match, and no other.
-    `margin` is the distance of the nearest score from the threshold.
+    vectors). Of the pairs of inputs whose stored score is farther than `too_close` from
+    `threshold`, those above it must match and those below must not, without exception; the others
+    decide nothing, since two kernels of one runtime may round them to either side.
     """
 
     model_config = _STRICT
 
     path: PartName
     threshold: float = Field(ge=-1, le=1)
-    margin: float = Field(ge=0, le=2)
+    too_close: float = Field(ge=0, le=2)
     max_distance: float = Field(gt=0, le=2)
 
 

@@ -42,7 +42,21 @@ def _installed(module: str) -> bool:
 
 def open_session(runtime: str, graph: bytes, threads: int = 1) -> Session:
     """Load a graph. RuntimeUnavailableError where nothing here runs it, BundleError for a bad graph."""
-    openers: dict[str, Callable[[bytes, int], Session]] = {TFLITE: _TFLite, ONNX: _Onnx}
+    return _opened({TFLITE: _TFLite, ONNX: _Onnx}, runtime, graph, threads)
+
+
+def open_reference_session(graph: bytes) -> Session:
+    """A TFLite graph on the plain reference kernels: slow, and rounding in other places.
+
+    How far it is from `open_session` shows how far two boards may be from each other. Raises as
+    `open_session` does.
+    """
+    return _opened({TFLITE: _TFLiteReference}, TFLITE, graph, 1)
+
+
+def _opened(
+    openers: dict[str, Callable[[bytes, int], Session]], runtime: str, graph: bytes, threads: int
+) -> Session:
     if runtime not in openers:
         raise RuntimeUnavailableError(
             f"unknown runtime '{runtime}'; expected one of {', '.join(RUNTIMES)}"
@@ -75,10 +89,15 @@ class _TFLite:
     and widened here, by the scale and zero point that the graph names.
     """
 
+    _kernels = "AUTO"
+
     def __init__(self, graph: bytes, threads: int) -> None:
         name = "ai_edge_litert" if _installed("ai_edge_litert") else "tflite_runtime"
         interpreter: Any = importlib.import_module(f"{name}.interpreter")
-        self._interpreter = interpreter.Interpreter(model_content=graph, num_threads=threads)
+        kernels = getattr(interpreter.OpResolverType, self._kernels)
+        self._interpreter = interpreter.Interpreter(
+            model_content=graph, num_threads=threads, experimental_op_resolver_type=kernels
+        )
         self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
@@ -110,6 +129,12 @@ class _TFLite:
             scale, zero = self._output["quantization"]
             return (taken - np.float32(zero)) * np.float32(scale)
         return taken
+
+
+class _TFLiteReference(_TFLite):
+    """The same on the runtime's reference kernels."""
+
+    _kernels = "BUILTIN_REF"
 
 
 class _Onnx:

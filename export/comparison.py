@@ -92,8 +92,8 @@ class Ranked:
             [self._highest_rejected(fmr, weight, non_mated_weight) for fmr in fmrs], np.float32
         )
         below = np.searchsorted(self._mated, rejected, side="right")
-        missed = np.where(below > 0, mated[np.maximum(below - 1, 0)], 0)
-        return np.asarray(missed / mated[-1], np.float64)
+        shares = np.where(below > 0, mated[np.maximum(below - 1, 0)], 0) / mated[-1]
+        return np.asarray(shares, np.float64)
 
     def _highest_rejected(self, fmr: float, weight: NDArray[np.int64], total: int) -> float:
         """The score of the first pair, from the top, that the FMR no longer allows to match.

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from limen.errors import RuntimeUnavailableError
 from limen.export.errors import ExportError
 from limen.export.finder import export_finder
-from limen.export.gate import breaches_of, check_gate, embedder_of, measure_gate
+from limen.export.gate import breaches_of, check_gate, golden_of, measure_gate
 from limen.export.gate_table import breach_table, layer_table
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.onnx_graphs import Prepare, scaled_channels_first
 from limen.export.provenance import packages_and_commit
 from limen.export.recipe import ExportRecipe, load_export_recipe
 from limen.gate_results import Gate
-from limen.golden import make_golden
 from limen.manifest import (
     LAST_SEQUENCE,
     HaarFinder,
@@ -112,9 +111,7 @@ def export_bundle(
     report(f"comparing {len(graphs)} graphs with torch on part '{held_out.part}'")
     gate = measure_gate(graphs, held_out, recipe)
     content, cohort, floor = cohort_of(embed, data_folder, recipe.seed, report)
-    golden_content, golden = make_golden(
-        {g.path: (g.precision, embedder_of(g, input_px)) for g in graphs}, input_px
-    )
+    golden_content, golden = golden_of(graphs, input_px)
     parts = {graph.path: graph.content for graph in graphs} | {golden.path: golden_content}
     if cohort is not None:
         parts[cohort.path] = content

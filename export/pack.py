@@ -20,14 +20,14 @@ from limen.errors import BundleError, PictureError
 from limen.export.errors import ExportError
 from limen.export.evidence import alignment_of, cohort_of, draw_crops, held_out_of
 from limen.export.exporter import choose_precision, judged
-from limen.export.gate import EMBED_BATCH, HeldOut, embedder_of, measure_gate
+from limen.export.gate import EMBED_BATCH, HeldOut, embedder_of, golden_of, measure_gate
 from limen.export.gate_table import HEADING, gate_caption, gate_rows
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.onnx_graphs import int8_onnx
 from limen.export.provenance import packages_and_commit
 from limen.export.recipe import ExportRecipe, load_export_recipe
 from limen.gate_results import Gate
-from limen.golden import draw_golden_inputs, make_golden
+from limen.golden import draw_golden_inputs
 from limen.manifest import (
     LAST_SEQUENCE,
     FinderGraph,
@@ -149,10 +149,7 @@ def pack_bundle(
         scaling=scaling,
         colour=preprocessing.colour,
     )
-    golden_content, golden = make_golden(
-        {g.path: (g.precision, embedder_of(g, px, scaling, preprocessing.colour)) for g in graphs},
-        px,
-    )
+    golden_content, golden = golden_of(graphs, px, scaling, preprocessing.colour)
     parts = {g.path: g.content for g in graphs} | {golden.path: golden_content}
     if cohort is not None:
         parts[cohort.path] = content

@@ -137,6 +137,19 @@ def test_threshold_lies_in_a_gap_with_pairs_on_both_sides() -> None:
     found = expectation("a", "float32", rows)
     scores = pair_scores(rows)
     assert 4 <= (scores >= found.threshold).sum() <= len(scores) - 4
-    assert found.margin == pytest.approx(np.abs(scores - found.threshold).min(), abs=1e-6)
+    assert np.abs(scores - found.threshold).min() > found.too_close == 1e-4
     with pytest.raises(BundleError, match="tells nobody from anybody"):
         expectation("a", "float32", np.tile(rows[:1], (15, 1)))
+
+
+def test_kernels_that_round_otherwise_widen_what_is_allowed_by_their_own_measure() -> None:
+    rng = np.random.default_rng(0)
+    rows = unit_norm(rng.normal(size=(15, 6)).astype(np.float32))
+    other = unit_norm((rows + rng.normal(0, 0.02, rows.shape)).astype(np.float32))
+    found = expectation("a", "int8", rows, other)
+    distance = np.linalg.norm(rows - other, axis=1).max()
+    moved = np.abs(pair_scores(rows) - pair_scores(other)).max()
+    assert found.max_distance == pytest.approx(2 * distance, abs=1e-6)
+    assert found.too_close == pytest.approx(2 * moved, abs=1e-6)
+    alone = expectation("a", "int8", rows)
+    assert (alone.max_distance, alone.too_close) == (0.05, 1e-4)
