@@ -165,4 +165,4 @@ def _are_equal(values: NDArray[np.float32], expected: NDArray[np.float32]) -> bo
 def _operator(model: Any, operator: Any, schema: Any) -> str:
     code = model.operatorCodes[operator.opcodeIndex]
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return next(k for k, v in vars(schema.BuiltinOperator).items() if v == number)
+    return str(next(k for k, v in vars(schema.BuiltinOperator).items() if v == number))

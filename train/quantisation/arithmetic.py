@@ -39,7 +39,7 @@ def quantised_activations(x: Tensor, bounds: Tensor) -> Tensor:
     wider range, the rounding errors inside for a narrower one (LSQ, Esser et al.,
     arXiv:1902.08153, with a zero point as in LSQ+, Bhalgat et al., arXiv:2004.09576).
     """
-    result: Tensor = _QuantisedActivations.apply(x, bounds)
+    result: Tensor = _QuantisedActivations.apply(x, bounds)  # type: ignore[no-untyped-call]
     return result
 
 

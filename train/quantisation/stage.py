@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limen.errors import ConfigError
@@ -47,7 +48,7 @@ def enter_stage(
     simulation.load_state_dict(average.state_dict())
 
 
-def _batches(decoder: SoundDecoder, chosen: np.ndarray) -> Iterator[Tensor]:
+def _batches(decoder: SoundDecoder, chosen: NDArray[np.int64]) -> Iterator[Tensor]:
     for start in range(0, len(chosen), OBSERVED_GROUP):
         some = chosen[start : start + OBSERVED_GROUP]
         yield to_input(np.stack([decoder.decode(int(index))[1] for index in some]))
