@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ for _package in ("torch", "onnxscript", "onnxruntime", "litert_torch", "ai_edge_
 import torch
 
 from limen.export.errors import ExportError
+from limen.export.exporter import export_bundle
 from limen.export.fold import fold
 from limen.export.gate import embed_with
 from limen.export.graphs import BuiltGraph
@@ -29,8 +31,10 @@ from limen.export.learnt_ranges import (
     tflite_ranges,
 )
 from limen.export.onnx_graphs import float32_onnx, int8_onnx
+from limen.export.recipe import ExportRecipe
 from limen.export.tflite_graphs import float32_tflite, int8_tflite
 from limen.scaling import SCALING
+from limen.train.checkpoint import Checkpoint, save_checkpoint
 from limen.train.networks.embedder import EmbedderNetwork
 from limen.train.networks.family import build_network
 from limen.train.networks.mobilenet import MobileNetEmbedder
@@ -229,3 +233,20 @@ def test_the_float_network_is_what_it_was_without_ranges(converted: Converted) -
         scaled = torch.from_numpy(SCALING.apply(converted.crops[:4])).permute(0, 3, 1, 2)
         trained = torch.nn.functional.normalize(converted.network(scaled)).numpy()
     np.testing.assert_allclose(embeddings, trained, atol=1e-4)
+
+
+def test_a_bundle_says_that_its_ranges_were_learnt(
+    tiny_network: Callable[[int], MobileNetEmbedder],
+    tiny_checkpoint: Callable[[MobileNetEmbedder], Checkpoint],
+    picture_folder: Path,
+    crops: NDArray[np.uint8],
+    tmp_path: Path,
+) -> None:
+    network = tiny_network(1)
+    network.add_simulation().observe(network, to_input(crops).split(8))
+    save_checkpoint(tmp_path / "best.pt", tiny_checkpoint(network))
+    recipe = ExportRecipe(graphs=("tflite-int8", "onnx-int8"), latency_runs=1, threads=(1,))
+    manifest = export_bundle(
+        tmp_path / "best.pt", picture_folder, tmp_path / "x.limen", name="x", recipe=recipe
+    )
+    assert manifest.provenance["export"]["int8_ranges"] == "learnt"
