@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -40,6 +40,12 @@ def export(
     ] = None,
     finder_data: Annotated[
         Path | None, typer.Option(help="The finder's labels: quantisation and parity need them.")
+    ] = None,
+    ranges: Annotated[
+        Literal["learnt", "calibrated"] | None,
+        typer.Option(
+            help="int8 ranges: learnt in training, or calibrated on pictures; learnt if there are any."
+        ),
     ] = None,
     sequence: Annotated[
         int | None, typer.Option(min=0, help="Rises with every export of a name; the time.")
@@ -81,6 +87,7 @@ def export(
         sequence=sequence,
         show_layers=layers,
         finder=(finder, finder_data) if finder and finder_data else None,
+        ranges=ranges,
         report=note,
     )
     if sha256:

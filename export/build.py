@@ -9,17 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.export.graphs import BuiltGraph
+from limen.export.learnt_ranges import LearntRanges
 from limen.export.recipe import ExportRecipe
 
 Say = Callable[[str], None]
 
 
 def build_graphs(
-    folded: Any, crops: NDArray[np.uint8], input_px: int, recipe: ExportRecipe, report: Say
+    folded: Any,
+    crops: NDArray[np.uint8],
+    input_px: int,
+    recipe: ExportRecipe,
+    report: Say,
+    learnt: LearntRanges | None = None,
 ) -> tuple[list[BuiltGraph], dict[str, bytes]]:
     """The recipe's graphs of a folded network, and the float32 graph that each runtime's come from.
 
-    crops: (n, px, px, 3) uint8, from which int8 takes its ranges.
+    crops: (n, px, px, 3) uint8, from which int8 takes its ranges, unless they are `learnt` ones.
     """
     from limen.export import onnx_graphs, tflite_graphs
 
@@ -43,7 +49,7 @@ def build_graphs(
             half = onnx_graphs.float16_onnx(onnx)
             built.append(BuiltGraph("embedder.float16.onnx", "onnx", "float16", half))
         elif kind == "onnx-int8":
-            small = onnx_graphs.int8_onnx(onnx, crops, calibration, keep.onnx)
+            small = onnx_graphs.int8_onnx(onnx, crops, calibration, keep.onnx, learnt=learnt)
             built.append(BuiltGraph("embedder.int8.onnx", "onnx", "int8", small))
         elif kind == "tflite-float32":
             built.append(BuiltGraph("embedder.float32.tflite", "tflite", "float32", tflite, 1))
@@ -52,7 +58,9 @@ def build_graphs(
             built.append(BuiltGraph("embedder.float16.tflite", "tflite", "float16", half, 1))
         else:
             io: Literal["float32", "int8"] = "int8" if kind == "tflite-int8-io" else "float32"
-            small = tflite_graphs.int8_tflite(tflite, crops, calibration, keep.tflite, io)
+            small = tflite_graphs.int8_tflite(
+                tflite, crops, calibration, keep.tflite, io, learnt=learnt
+            )
             path = "embedder.int8.tflite" if io == "float32" else "embedder.int8.int8-io.tflite"
             built.append(BuiltGraph(path, "tflite", "int8", small, 1, io))
     return built, floats

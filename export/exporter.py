@@ -16,6 +16,7 @@ from limen.export.finder import export_finder
 from limen.export.gate import breaches_of, check_gate, golden_of, measure_gate
 from limen.export.gate_table import breach_table, layer_table
 from limen.export.graphs import BuiltGraph, graph_entries
+from limen.export.learnt_ranges import Ranges, chosen_ranges
 from limen.export.onnx_graphs import Prepare, scaled_channels_first
 from limen.export.provenance import packages_and_commit
 from limen.export.recipe import ExportRecipe, load_export_recipe
@@ -61,6 +62,7 @@ def export_bundle(
     sequence: int | None = None,
     show_layers: bool = False,
     finder: tuple[Path, Path] | None = None,
+    ranges: Ranges | None = None,
     report: Say = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Manifest:
@@ -73,7 +75,9 @@ def export_bundle(
     as 'GRAPH:LIMIT'; sequence: rises with every export of a name, the time in seconds where none
     is given; show_layers: report every int8 layer's error, not only after a breach; finder: a
     finder's checkpoint and its labels, see `limen.export.finder`, without which the bundle's finder
-    is OpenCV's cascades. `report` is told each step.
+    is OpenCV's cascades; ranges: 'learnt' takes the int8 ranges that the checkpoint was trained
+    with, 'calibrated' those of pictures, None the former where there are any. `report` is told each
+    step.
     ExportError with a table where a graph breaks a limit; CheckpointError, PicturesError and
     RuntimeUnavailableError as their causes raise them. Nothing is written then.
     """
@@ -100,12 +104,13 @@ def export_bundle(
     def embed(pictures: Pictures) -> NDArray[np.float32]:
         return embed_pictures(network, pictures, input_px)
 
-    ranges = draw_crops(
+    learnt = chosen_ranges(network, input_px, ranges)
+    crops = draw_crops(
         fit, recipe.calibration.crops, input_px, np.random.default_rng([recipe.seed, 0])
     )
-    graphs, floats = build_graphs(folded, ranges, input_px, recipe, report)
+    graphs, floats = build_graphs(folded, crops, input_px, recipe, report, learnt)
     if show_layers:
-        report(layer_tables(graphs, floats, ranges))
+        report(layer_tables(graphs, floats, crops))
 
     held_out = held_out_of(embed, data_folder, fit, input_px, recipe.seed)
     report(f"comparing {len(graphs)} graphs with torch on part '{held_out.part}'")
@@ -118,7 +123,7 @@ def export_bundle(
     found = None if finder is None else export_finder(*finder, seed=recipe.seed, report=report)
     if found is not None:
         parts |= found.parts
-    gate = judged(gate, graphs, floats, ranges, recipe, allow, parts, show_layers)
+    gate = judged(gate, graphs, floats, crops, recipe, allow, parts, show_layers)
 
     weights_licence = Licence(weights=licence, terms=terms)
     precision = choose_precision(gate, graphs)
@@ -151,7 +156,7 @@ def export_bundle(
             finder=found,
         ),
         provenance={
-            **_provenance(checkpoint, recipe, len(ranges)),
+            **_provenance(checkpoint, recipe, len(crops), "learnt" if learnt else "calibrated"),
             **({} if found is None else {"finder": found.provenance}),
         },
         gate=gate,
@@ -227,7 +232,7 @@ def layer_tables(
 
 
 def _provenance(
-    checkpoint: Checkpoint, recipe: ExportRecipe, calibration_crops: int
+    checkpoint: Checkpoint, recipe: ExportRecipe, calibration_crops: int, ranges: Ranges
 ) -> dict[str, Any]:
     return {
         "training": checkpoint.provenance,
@@ -240,6 +245,7 @@ def _provenance(
         "export": {
             "recipe": recipe.model_dump(mode="json"),
             "calibration_crops": calibration_crops,
+            "int8_ranges": ranges,
             **packages_and_commit(),
         },
     }

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.export.errors import ExportError, converting
+from limen.export.learnt_ranges import LearntRanges, onnx_ranges
 from limen.export.recipe import Calibration
 from limen.scaling import SCALING
 
@@ -111,11 +112,12 @@ def int8_onnx(
     keep_float: Sequence[str] = (),
     prepare: Prepare = scaled_channels_first,
     float_operations: Collection[str] = (),
+    learnt: LearntRanges | None = None,
 ) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
     crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken, by the method of
-    `calibration`; keep_float: regular expressions, the nodes in whose names one is found stay in
+    `calibration`, unless they are `learnt` ones; keep_float: regular expressions, the nodes in whose names one is found stay in
     float, and so do all nodes of `float_operations`; prepare: what makes the graph's input of crops.
     Input and output stay float32.
     ExportError where an expression finds no node.
@@ -144,6 +146,13 @@ def int8_onnx(
             ),
             "entropy": (CalibrationMethod.Entropy, {"CalibStridedMinMax": 1}),
         }[calibration.onnx]
+        if learnt is not None:  # the quantiser wants a calibration nevertheless, for other tensors
+            overrides = {
+                name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+                for name, (low, high) in onnx_ranges(prepared_graph, learnt).items()
+            }
+            crops, options = crops[:1], {"TensorQuantOverrides": overrides}
+            method = CalibrationMethod.MinMax
         quantize_static(
             str(prepared),
             str(quantised),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.export.errors import converting
+from limen.export.learnt_ranges import LearntRanges, Range, tflite_ranges
 from limen.export.onnx_graphs import kept_names
 from limen.export.ranges import histogram_ranges
 from limen.export.recipe import Calibration
@@ -73,11 +74,12 @@ def int8_tflite(
     keep_float: Sequence[str] = (),
     io: str = "float32",
     float_operations: Collection[str] = (),
+    learnt: LearntRanges | None = None,
 ) -> bytes:
     """`float_graph` with int8 weights, a scale each output channel, and int8 activations.
 
     crops: (n, px, px, 3) uint8 RGB, from which the activations' ranges are taken, by the method of
-    `calibration`; keep_float: regular expressions, the layers in whose names one is found stay in
+    `calibration`, unless they are `learnt` ones; keep_float: regular expressions, the layers in whose names one is found stay in
     float, and so do all `float_operations`, by the quantiser's names; io: 'float32', so that every
     graph is called the same way, or 'int8'.
     ExportError where an expression finds no layer.
@@ -107,7 +109,7 @@ def int8_tflite(
                 operation_name=qtyping.TFLOperationName[kept],
                 algorithm_key="no_quantize",
             )
-        return _quantised(float_graph, recipe, crops, calibration)
+        return _quantised(float_graph, recipe, crops, calibration, learnt)
 
 
 def layer_names(graph: bytes) -> list[str]:
@@ -128,12 +130,16 @@ def _quantised(
     recipe: Any,
     crops: NDArray[np.uint8] | None,
     calibration: Calibration | None = None,
+    learnt: LearntRanges | None = None,
 ) -> bytes:
     from ai_edge_quantizer import quantizer
 
     work = quantizer.Quantizer(float_graph, recipe.get_quantization_recipe())
     ranges = None
-    if crops is not None and calibration is not None:
+    if crops is not None and learnt is not None:
+        ranges = _ranges(work, crops[:1], Calibration())  # the weights' are among them
+        _put(ranges, tflite_ranges(float_graph, learnt))
+    elif crops is not None and calibration is not None:
         ranges = _ranges(work, crops, calibration)
         if calibration.tflite in ("percentile", "entropy"):
             _narrow(ranges, float_graph, crops, calibration)
@@ -176,6 +182,10 @@ def _narrow(
     found = histogram_ranges(
         float_graph, layer_names(float_graph), crops, calibration.tflite, calibration.percentile
     )
+    _put(ranges, found)
+
+
+def _put(ranges: dict[str, dict[str, Any]], found: Mapping[str, Range]) -> None:
     for name, (low, high) in found.items():
         entry = ranges.get(name, {})
         for end, value in (("min", low), ("max", high)):

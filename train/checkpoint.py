@@ -49,9 +49,11 @@ class Checkpoint:
     own_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def network(self) -> EmbedderNetwork:
-        """The averaged network, in evaluation mode."""
+        """The averaged network, in evaluation mode and in float, with its ranges if it has any."""
         recipe = self.recipe
         network = build_network(recipe.model, recipe.input_px, self.channels)
+        if "simulation.observed" in self.averaged:
+            network.add_simulation()
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in self.averaged.items()}
         )

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from limen.errors import ConfigError
 from limen.settings import explain_validation_error
@@ -20,6 +20,7 @@ from limen.train.objectives.settings import (
     Objective,
     TripletObjective,
 )
+from limen.train.quantisation.settings import Quantisation
 
 __all__ = [
     "BatchShape",
@@ -77,6 +78,7 @@ class Stage(BaseModel):
     fade_steps: int = Field(0, ge=0, description="a warm start's PReLU becomes ReLU over these")
     weight_decay: float = Field(0.05, ge=0, le=1)
     augmentation: Augmentation | None = Field(None, description="in place of the recipe's own")
+    quantisation: Quantisation | None = Field(None, description="train with int8's rounding")
     objectives: tuple[Objective, ...] = Field(min_length=1)
 
 
@@ -101,6 +103,23 @@ class Recipe(BaseModel):
         None, ge=1, description="validations without a better one that end the last stage"
     )
     stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _int8_comes_last(self) -> Recipe:
+        kinds = [stage.quantisation is not None for stage in self.stages]
+        if kinds != sorted(kinds):
+            raise ValueError(
+                "stages: a float stage follows one with quantisation, whose ranges would no longer "
+                "fit: move the float stage before it"
+            )
+        if kinds[0] and self.stages[0].fade_steps:
+            raise ValueError("stages: the first has quantisation, so fade_steps must be 0")
+        return self
+
+    @property
+    def quantises(self) -> bool:
+        """Whether a stage trains for int8."""
+        return self.stages[-1].quantisation is not None
 
     @property
     def total_steps(self) -> int:

@@ -162,7 +162,12 @@ def _initialise(network: EmbedderNetwork, path: Path, recipe: Recipe) -> dict[st
             f"{path} holds another network: {'; '.join(differing)}. Make the recipe's agree, or "
             "start without --init-from"
         )
-    network.load_state_dict(saved.network().state_dict())
+    start = saved.network()
+    if recipe.quantises and start.simulation is not None:
+        network.add_simulation()  # to go on from its ranges
+    else:
+        start.simulation = None
+    network.load_state_dict(start.state_dict())
     network.sync_fade()
     return {
         "file": path.name,

@@ -24,6 +24,7 @@ from limen.train.launch import Processes
 from limen.train.learner import Learner, Step
 from limen.train.networks.embedder import EmbedderNetwork
 from limen.train.pictures import Pictures
+from limen.train.quantisation.stage import enter_stage
 from limen.train.recipe import Recipe, Stage
 from limen.train.run_folder import BEST, LAST, hold
 from limen.train.stopwatch import Stopwatch
@@ -67,6 +68,8 @@ class Trainer:
     ) -> None:
         processes = processes or Processes()
         self.recipe = recipe
+        if recipe.quantises:
+            network.add_simulation()
         self.network = network
         self.fit, self.choose, self.out = fit, choose, out
         self.provenance = provenance
@@ -161,6 +164,13 @@ class Trainer:
         with self._journal() as journal, stop_on_signals() as stop:
             for batch in self.stopwatch.waiting(source):
                 stage, _ = recipe.stage_at(self.step)
+                enter_stage(
+                    stage.quantisation,
+                    self.network,
+                    self.learner.averaged_network,
+                    decoder,
+                    recipe.seed,
+                )
                 step = self._take(batch, bool(stop))
                 self.step += 1
                 self.stopwatch.computed(len(batch.index) * self._ranks.size)

@@ -128,6 +128,7 @@ class SqueezeExcite(nn.Module):
         self.reduce_activation = nn.ReLU()
         self.expand = nn.Conv2d(squeezed, channels, 1)
         self.gate = nn.ReLU6()
+        self.product = nn.Identity()  # a name for what int8 rounds
 
     def open_gates(self) -> None:
         """Set the gates half open, as a hard-sigmoid of 0 is."""
@@ -136,7 +137,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gates: Tensor = self.gate(self.expand(self.reduce_activation(self.reduce(self.pool(x)))))
-        return x * gates
+        weighed: Tensor = self.product(x * gates)
+        return weighed
 
 
 class InvertedResidual(nn.Module):
@@ -171,7 +173,10 @@ class InvertedResidual(nn.Module):
         layers.append(ConvNorm(expanded, outputs, 1))
         self.layers = nn.Sequential(*layers)
         self.adds_input = stride == 1 and inputs == outputs
+        self.sum = nn.Identity()  # a name for what int8 rounds
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.layers(x)
-        return x + found if self.adds_input else found
+        if self.adds_input:
+            found = self.sum(x + found)
+        return found

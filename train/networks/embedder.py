@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from limen.train.networks.blocks import FadingReLU, SqueezeExcite, final_map_px
+from limen.train.quantisation.simulation import Int8Simulation
 
 INPUT_PX = 112
 
@@ -36,15 +37,33 @@ class EmbedderNetwork(nn.Module):
         self.embedding_size = embedding_size
         self.head_filters = head_filters
         self.input_px = input_px
+        self.simulation: Int8Simulation | None = None
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """The last feature map, (N, channels[-1], m, m) with m of `final_map_px`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.global_norm(self.global_depthwise(self.features(x)))
-        embeddings: Tensor = self.projection(x)
-        return embeddings.flatten(1)
+        simulation = self.simulation
+        embeddings: Tensor
+        if simulation is not None and simulation.is_active:
+            embeddings = simulation(self, x)
+        else:
+            x = self.global_norm(self.global_depthwise(self.features(x)))
+            embeddings = self.projection(x)
+        embeddings = embeddings.flatten(1)
+        if simulation is not None and self.training:
+            embeddings = embeddings + simulation.without_effect()
+        return embeddings
+
+    def add_simulation(self) -> Int8Simulation:
+        """Give the network ranges for int8, which are then part of its weights; the ones it has.
+
+        Until the simulation is made active, the network computes in float as before.
+        """
+        if self.simulation is None:
+            self.simulation = Int8Simulation(self).train(self.training)
+        return self.simulation
 
     def set_fade(self, fade: float) -> None:
         """Set the fade of every activation that has one (see FadingReLU)."""

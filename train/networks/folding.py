@@ -23,6 +23,8 @@ def folded(network: nn.Module) -> nn.Module:
     one, whatever its fade. Nothing in it is trained. `network` is not changed.
     """
     plain = copy.deepcopy(network)
+    if isinstance(getattr(plain, "simulation", None), nn.Module):
+        plain.simulation = None  # type: ignore[assignment]  # of int8; it has no part in the float network
     for conv_name, norm_name in _pairs(plain):
         conv = plain.get_submodule(conv_name)
         assert isinstance(conv, nn.Conv2d)

@@ -1,0 +1,1 @@
+"""Training with the int8 of the runtimes in view."""
