@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
+import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -52,16 +55,23 @@ def run(
     """Watch the door: frame, decision, lock. Events go to stdout, one JSON object a line.
 
     The lock is simulated unless the configuration names a GPIO pin. Ends with the source, or on
-    SIGINT or SIGTERM; however it ends, the door is locked. (--json changes nothing: events always are.)
+    SIGINT or SIGTERM; however it ends, the door is locked. SIGHUP reads the configuration again.
+    (--json changes nothing: events always are.)
     """
-    from limen.device.admission import Admitter
+    from limen.device.assembly import make_door, make_gatekeeper, open_keypad, reconfigure
     from limen.device.audit_sink import AuditSink
+    from limen.device.camera_health import HealthMonitor
     from limen.device.config import DoorConfig, load_config
     from limen.device.door import Door
+    from limen.device.event_file import EventFile
     from limen.device.events import EventSink, JsonLines
-    from limen.device.lock import SimulatedLock, open_lock
-    from limen.device.runtime import load_recogniser, run_door
-    from limen.device.sources import FrameClock, open_source
+    from limen.device.gatekeeper import Demand
+    from limen.device.lock_config import open_lock
+    from limen.device.notify import ServiceManager
+    from limen.device.reconnecting import ReconnectingSource
+    from limen.device.runtime import Attendants, load_recogniser, run_door
+    from limen.device.sources import FrameClock, is_live, open_source
+    from limen.device.trusted_clock import TrustedClock
 
     given: dict[str, Any] = {
         "source": source,
@@ -75,41 +85,84 @@ def run(
         "min_face_px": min_face_px,
     }
     settings = _settled(load_config(config) if config else DoorConfig(), given)
-    ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
-    stop = threading.Event()
+    stop, hang_up = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    frames = FrameClock(open_source(settings.source))
-    with open_gallery(
-        settings.gallery, model_id=ready.embedder.model_id, key=settings.key
-    ) as opened:
-        recogniser = load_recogniser(opened, ready.embedder.model_id)
-        # A simulated pulse lasts in the source's own time, so that a recording replays truly.
-        lock = (
-            SimulatedLock(frames)
-            if settings.lock.kind == "simulated"
-            else open_lock("gpio", settings.lock.pin, settings.lock.active_high)
+    signal.signal(signal.SIGHUP, lambda *_: hang_up.set())
+    ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
+    lookalikes = settings.second_factor.demand is Demand.CONTESTED
+    wall_clock = TrustedClock(settings.clock_trust)
+    gatekeeper = make_gatekeeper(settings, wall_clock)
+    live = is_live(settings.source)
+
+    def hung_up() -> bool:
+        if not hang_up.is_set():
+            return False
+        hang_up.clear()
+        return True
+
+    def reload(door: Door) -> None:
+        nonlocal settings
+        if config is None:
+            return
+        new = _settled(load_config(config), given)
+        settings = reconfigure(door, gatekeeper, settings, new)
+
+    def lines(stream: TextIO) -> JsonLines:
+        return JsonLines(
+            stream, with_decisions=decisions, with_subjects=subjects, with_scores=scores
         )
-        with lock:
-            door = Door(
-                ready.detector,
-                ready.embedder,
-                recogniser,
-                Admitter(settings.admission_policy()),
-                lock,
-                unlock_for_s=settings.unlock_for_s,
-                min_quality=settings.min_quality,
-                min_face_px=settings.min_face_px,
+
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(
+            open_gallery(settings.gallery, model_id=ready.embedder.model_id, key=settings.key)
+        )
+        recogniser = load_recogniser(
+            opened,
+            ready.embedder.model_id,
+            find_lookalikes=lookalikes,
+            wall_clock=wall_clock,
+        )
+        keypad = open_keypad(settings)
+        if keypad is not None:
+            stack.callback(keypad.close)
+        sinks: list[EventSink] = [lines(sys.stdout)]
+        if settings.events is not None:
+            file = EventFile(
+                settings.events,
+                lines,
+                max_bytes=int(settings.events_max_mb * 1e6),
+                kept=settings.events_kept,
             )
-            sink = JsonLines(
-                sys.stdout,
-                with_decisions=decisions,
-                with_subjects=subjects,
-                with_scores=scores,
-            )
-            sinks: list[EventSink] = [sink]
-            if settings.audit:
-                sinks.append(AuditSink(opened, with_scores=settings.audit_scores))
-            reason = run_door(frames, door, sinks, stop=stop.is_set, gallery=opened)
+            stack.callback(file.close)
+            sinks.append(file)
+        if settings.audit:
+            sinks.append(AuditSink(opened, with_scores=settings.audit_scores))
+        # A simulated pulse lasts in the source's own time, so that a recording replays truly.
+        frames: FrameClock | ReconnectingSource
+        if live and settings.reconnect:
+            frames = ReconnectingSource(partial(open_source, settings.source))
+            clock = time.monotonic
+        else:
+            frames = FrameClock(open_source(settings.source))
+            clock = time.monotonic if live else frames
+        lock = stack.enter_context(open_lock(settings.lock, clock))
+        door = make_door(settings, ready.detector, ready.embedder, recogniser, gatekeeper, lock)
+        reason = run_door(
+            frames,
+            door,
+            sinks,
+            stop=stop.is_set,
+            gallery=opened,
+            attendants=Attendants(
+                keypad=keypad,
+                manager=ServiceManager(),
+                health=HealthMonitor() if live else None,
+                hang_up=hung_up,
+                reload=reload,
+                find_lookalikes=lookalikes,
+                wall_clock=wall_clock,
+            ),
+        )
     note(f"stopped: {reason.value}; the door is locked")
 
 

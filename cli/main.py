@@ -17,9 +17,11 @@ from limen.cli import (
     bundle,
     calibration,
     demo,
+    doctor,
     door,
     enrolment,
     export,
+    factor,
     finder,
     gallery,
     matching,
@@ -27,6 +29,8 @@ from limen.cli import (
     owner,
     pictures,
     preparation,
+    replay,
+    service,
     subjects,
     workstation,
 )
@@ -68,6 +72,7 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
+    *(doctor, factor, replay, service),
     *(pictures, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)

@@ -1,18 +1,34 @@
 """limen: recognise the people a door was taught, offline, with honest error rates.
 
-The public face of the package; everything else is reached by its module.
+The public face of the package; everything else is reached by its module. Names are imported when
+they are used: the lock process imports this package, and must not carry pictures and models.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from limen.bundle import Bundle, open_bundle
-from limen.detection import DetectedFace, Detector
-from limen.embedder import Embedder
-from limen.errors import LimenError
-from limen.images import read_picture
-from limen.recognition import FaceSample, acquire
+if TYPE_CHECKING:
+    from limen.bundle import Bundle, open_bundle
+    from limen.detection import DetectedFace, Detector
+    from limen.embedder import Embedder
+    from limen.errors import LimenError
+    from limen.images import read_picture
+    from limen.recognition import FaceSample, acquire
+
+_HOMES = {
+    "Bundle": "bundle",
+    "DetectedFace": "detection",
+    "Detector": "detection",
+    "Embedder": "embedder",
+    "FaceSample": "recognition",
+    "LimenError": "errors",
+    "acquire": "recognition",
+    "open_bundle": "bundle",
+    "read_picture": "images",
+}
 
 try:
     __version__ = version("limen")
@@ -31,3 +47,14 @@ __all__ = [
     "open_bundle",
     "read_picture",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'limen' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"limen.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

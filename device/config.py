@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from limen.device.admission import AdmissionPolicy
+from limen.device.following import FaceRule, FollowPolicy
+from limen.device.gatekeeper import Demand
 from limen.device.lock import MAX_PULSE_S
+from limen.device.lock_config import LockConfig
+from limen.device.policy_config import PolicyConfig
 from limen.device.sources import is_path
 from limen.errors import ConfigError
 from limen.manifest import Precision, Runtime
@@ -17,33 +21,15 @@ from limen.settings import explain_validation_error
 
 MAX_CONFIG_BYTES = 1 << 20
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+NO_LIVENESS = (
+    "nothing here tells a living face from a photograph of one, so a photograph of somebody who is "
+    "enrolled may open this door: set second_factor.demand = 'always', or write "
+    "lock.accept_no_liveness = true if that is accepted"
+)
 
 
-class LockConfig(BaseModel):
-    """The table [lock]."""
-
-    model_config = _STRICT
-
-    kind: Literal["simulated", "gpio"] = Field(
-        default="simulated", description="'simulated' moves nothing; 'gpio' drives a relay"
-    )
-    pin: int | None = Field(default=None, ge=0, le=27, description="BCM number of the relay's pin")
-    active_high: bool = Field(
-        default=True, description="whether the relay lets go when the pin is high"
-    )
-
-    @model_validator(mode="after")
-    def _gpio_has_a_pin(self) -> Self:
-        if self.kind == "gpio" and self.pin is None:
-            raise ValueError("a gpio lock needs its pin: set lock.pin to the BCM number")
-        return self
-
-
-class DoorConfig(BaseModel):
+class DoorConfig(PolicyConfig):
     """Everything that a door is told. Relative paths start at the configuration file's folder."""
-
-    model_config = _STRICT
 
     source: str = Field(
         default="camera",
@@ -84,13 +70,37 @@ class DoorConfig(BaseModel):
     min_face_px: int = Field(
         default=80, ge=20, le=2000, description="width below which a face is a failure to acquire"
     )
-    one_face: bool = Field(
-        default=False, description="admit nobody while several faces are in view"
+    margin: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="how far the best score must be above the next subject's for a vote",
     )
     audit: bool = Field(
         default=True, description="what the door does is kept in the gallery's audit log"
     )
     audit_scores: bool = Field(default=False, description="… with scores and thresholds")
+    rearm_s: float = Field(
+        default=2.0,
+        ge=0,
+        le=600,
+        description="time out of view before the door opens for the same person again",
+    )
+    faces: FaceRule = Field(
+        default=FaceRule.NEAREST,
+        description="which face counts: 'one' (nobody while several are in view), 'nearest', 'all'",
+    )
+    shots: int = Field(
+        default=5, ge=1, le=50, description="best shots of a visitor that are fused into a probe"
+    )
+    reconnect: bool = Field(default=True, description="whether a camera that is lost is waited for")
+    events: Path | None = Field(
+        default=None, description="a file for the events besides stdout, rotated"
+    )
+    events_max_mb: float = Field(
+        default=10.0, gt=0, le=10000, description="size at which that file is rotated"
+    )
+    events_kept: int = Field(default=5, ge=1, le=1000, description="old event files that are kept")
     lock: LockConfig = Field(default_factory=LockConfig, description="the table [lock]")
 
     @model_validator(mode="after")
@@ -102,6 +112,25 @@ class DoorConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _photographs_are_considered(self) -> Self:
+        if (
+            self.lock.kind == "gpio"
+            and self.second_factor.demand is not Demand.ALWAYS
+            and not self.lock.accept_no_liveness
+        ):
+            raise ValueError(NO_LIVENESS)
+        if self.lock.kind == "gpio" and self.unlock_for_s > self.lock.max_pulse_s:
+            raise ValueError(
+                f"unlock_for_s ({self.unlock_for_s:g}) is more than lock.max_pulse_s "
+                f"({self.lock.max_pulse_s:g}): shorten the one or lengthen the other"
+            )
+        return self
+
+    def follow_policy(self) -> FollowPolicy:
+        """How faces are followed over time."""
+        return FollowPolicy(rule=self.faces, shots=self.shots)
+
     def admission_policy(self) -> AdmissionPolicy:
         """The part that concerns votes."""
         return AdmissionPolicy(
@@ -109,7 +138,10 @@ class DoorConfig(BaseModel):
             window=self.window,
             window_s=self.window_s,
             cool_down_s=self.cool_down_s,
-            one_face=self.one_face,
+            one_face=self.faces is FaceRule.ONE,
+            margin=self.margin,
+            contested_votes=self.second_factor.demand is not Demand.NEVER,
+            rearm_s=self.rearm_s,
         )
 
 
@@ -144,5 +176,9 @@ def _resolved(config: DoorConfig, folder: Path) -> DoorConfig:
             "key": folder / config.key.expanduser() if config.key else None,
             "bundle": folder / config.bundle.expanduser() if config.bundle else None,
             "yunet": folder / config.yunet.expanduser() if config.yunet else None,
+            "events": folder / config.events.expanduser() if config.events else None,
+            "second_factor": config.second_factor.model_copy(
+                update={"file": folder / config.second_factor.file.expanduser()}
+            ),
         }
     )

@@ -18,8 +18,18 @@ class EventKind(StrEnum):
     STARTED = "started"
     DECISION = "decision"
     OPENED = "opened"
+    ASKED = "asked"
     REFUSED = "refused"
     LOCKED = "locked"
+    DOOR_OPENED = "door_opened"
+    DOOR_CLOSED = "door_closed"
+    DOOR_FORCED = "door_forced"
+    DOOR_HELD_OPEN = "door_held_open"
+    EXIT_REQUESTED = "exit_requested"
+    TAMPER = "tamper"
+    CAMERA = "camera"
+    GALLERY = "gallery"
+    RELOADED = "reloaded"
     SOURCE_LOST = "source_lost"
     STOPPED = "stopped"
 
@@ -97,10 +107,17 @@ class JsonLines:
             told["outcome"] = decision.outcome.value
             told["faces"] = decision.faces
             told["quality"] = round(decision.quality, 3)
+            if decision.track is not None:
+                told["track"] = decision.track
             if self._with_scores:
+                # The frames' clock too: a policy can be replayed on such lines (`limen simulate`).
+                told["captured_at_s"] = decision.captured_at_s
                 told["threshold"] = decision.threshold
+                told["lookalike"] = decision.lookalike
                 if decision.candidate is not None:
                     told["score"] = decision.candidate.score
+                if decision.runner_up is not None:
+                    told["runner_up_score"] = decision.runner_up.score
             if decision.outcome is Outcome.MATCH and decision.candidate is not None:
                 subject_id = subject_id or decision.candidate.subject_id
         if self._with_subjects and subject_id is not None:

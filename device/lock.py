@@ -9,12 +9,35 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
 from limen.errors import LockError
 
 MAX_PULSE_S = 30.0
+
+
+class NoticeKind(StrEnum):
+    """What a lock tells of itself and of its door."""
+
+    RELEASED = "released"
+    LOCKED = "locked"
+    DOOR_OPENED = "door_opened"
+    DOOR_CLOSED = "door_closed"
+    FORCED = "door_forced"
+    HELD_OPEN = "door_held_open"
+    EXIT_REQUESTED = "exit_requested"
+    TAMPER = "tamper"
+
+
+@dataclass(frozen=True, slots=True)
+class LockNotice:
+    """Something that happened at the lock. at_s: monotonic; reason: short words."""
+
+    kind: NoticeKind
+    at_s: float
+    reason: str = ""
 
 
 class Lock(Protocol):
@@ -34,6 +57,17 @@ class Lock(Protocol):
 
     def lock(self) -> None:
         """Hold the door now. LockError where the lock does not obey."""
+        ...
+
+    def beat(self) -> None:
+        """The door works. A lock in a process of its own ends a pulse without such heartbeats.
+
+        LockError where the lock is gone.
+        """
+        ...
+
+    def take_notices(self) -> list[LockNotice]:
+        """What happened at the lock since the last call, oldest first."""
         ...
 
     def close(self) -> None:
@@ -109,6 +143,12 @@ class SimulatedLock:
             self.transitions.append(Transition(now_s, True))
             self._until_s = None
 
+    def beat(self) -> None:
+        self.tick(self._clock())
+
+    def take_notices(self) -> list[LockNotice]:
+        return []
+
     def close(self) -> None:
         self.lock()
         self._closed = True
@@ -123,19 +163,3 @@ class SimulatedLock:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def open_lock(kind: str, pin: int | None = None, active_high: bool = True) -> Lock:
-    """The lock that a configuration names: 'simulated', or 'gpio' on a pin (BCM number).
-
-    LockError for another kind or a missing pin; RuntimeUnavailableError without gpiozero.
-    """
-    if kind == "simulated":
-        return SimulatedLock()
-    if kind != "gpio":
-        raise LockError(f"unknown lock '{kind}'; expected 'simulated' or 'gpio'")
-    if pin is None:
-        raise LockError("a gpio lock needs its pin: set lock.pin to the BCM number")
-    from limen.device.gpio_lock import GpioLock
-
-    return GpioLock(pin, active_high=active_high)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.device.newest import NewestFrames, describe, is_picture
 from limen.device.sources import ClosingSource, redacted
 from limen.device.values import Frame
 from limen.errors import SourceError
@@ -21,6 +21,8 @@ OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
 DEFAULT_FPS = 25.0
 MAX_FPS = 1000.0
+# A camera that starts up may give a few; one that gives nothing else is broken.
+MAX_GARBAGE = 50
 
 
 class Capture(Protocol):
@@ -35,8 +37,8 @@ class Capture(Protocol):
         ...
 
 
-class LiveSource(ClosingSource):
-    """The newest picture of a camera. A thread reads on and keeps one; older ones are dropped.
+class LiveSource(NewestFrames):
+    """The newest picture of a camera, read by a thread of its own.
 
     name: for messages, without secrets. The thread owns `capture` and releases it.
     """
@@ -48,59 +50,34 @@ class LiveSource(ClosingSource):
         clock: Callable[[], float] = time.monotonic,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
-        self._capture = capture
-        self._name = name
-        self._clock = clock
-        self._read_timeout_s = read_timeout_s
-        self._changed = threading.Condition()
-        self._newest: Frame | None = None
-        self._ended = False
-        self._closed = False
-        self._thread = threading.Thread(target=self._read_on, name="limen-camera", daemon=True)
-        self._thread.start()
+        super().__init__(_captured(capture, name, clock), name, clock, read_timeout_s)
 
-    def __iter__(self) -> Iterator[Frame]:
+
+def _captured(capture: Capture, name: str, clock: Callable[[], float]) -> Iterator[Frame]:
+    """A camera's pictures until it gives none; then it is released."""
+    sequence, garbage = 0, 0
+    try:
         while True:
-            with self._changed:
-                arrived = self._changed.wait_for(
-                    lambda: self._newest is not None or self._ended or self._closed,
-                    self._read_timeout_s,
-                )
-                frame, self._newest = self._newest, None
-                if self._closed:
-                    return
-            if frame is None:
-                what = "ended" if arrived else f"gave no picture for {self._read_timeout_s:g} s"
-                raise SourceError(f"{self._name} {what}: check its cable, power and network")
-            yield frame
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        # A read that hangs is left to its daemon thread; releasing under it would crash OpenCV.
-        self._thread.join(timeout=2.0)
-
-    def _read_on(self) -> None:
-        sequence = 0
-        try:
-            while not self._closed:
-                read, picture = self._capture.read()
-                captured_at_s = self._clock()
-                if not read or picture is None:
-                    break
-                frame = Frame(_rgb(picture), captured_at_s, sequence)
-                sequence += 1
-                with self._changed:
-                    self._newest = frame
-                    self._changed.notify_all()
-        except cv2.error:
-            pass  # told below, as any other end
-        finally:
-            self._capture.release()
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            try:
+                read, picture = capture.read()
+            except cv2.error:
+                return
+            captured_at_s = clock()
+            if not read or picture is None:
+                return
+            if not is_picture(picture):
+                garbage += 1
+                if garbage >= MAX_GARBAGE:
+                    raise SourceError(
+                        f"{name} gives no pictures but {describe(picture)}: unplug it and plug it "
+                        "in again, or choose another format"
+                    )
+                continue
+            garbage = 0
+            yield Frame(_rgb(picture), captured_at_s, sequence)
+            sequence += 1
+    finally:
+        capture.release()
 
 
 class VideoSource(ClosingSource):

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.device.rights import WallTime, believed_now
 from limen.device.subjects import References
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Permission:
     """Which of a gallery's subjects may enter at the clock's time.
 
     Asked for every frame: it looks only at subjects who have a right, a schedule or an expiry, and
-    only when the second has changed.
+    only when the second has changed. While the clock is not trusted, whoever has a schedule or an
+    expiry may not enter.
     """
 
-    def __init__(self, references: References, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self, references: References, clock: Callable[[], WallTime] = believed_now
+    ) -> None:
         self._clock = clock
         self._restricted = [
             (row, details)
@@ -30,18 +30,20 @@ class Permission:
             if not details.may_enter or details.schedule or details.expires_at is not None
         ]
         self._subjects = len(references.subject_ids)
-        self._asked_at: datetime | None = None
+        self._asked_at: tuple[datetime, bool] | None = None
         self._among: NDArray[np.bool_] | None = None
 
     def now(self) -> NDArray[np.bool_] | None:
         """(subjects,) who may enter, in the order of `subject_ids`; None where everybody may."""
         if not self._restricted:
             return None
-        now = self._clock().replace(microsecond=0)
-        if now != self._asked_at:
+        wall = self._clock()
+        now = wall.now.replace(microsecond=0)
+        if (now, wall.trusted) != self._asked_at:
             among = np.ones(self._subjects, np.bool_)
             for row, details in self._restricted:
-                among[row] = details.admits_at(now)
+                timed = bool(details.schedule) or details.expires_at is not None
+                among[row] = details.admits_at(now) and (wall.trusted or not timed)
             self._among = None if among.all() else among
-            self._asked_at = now
+            self._asked_at = (now, wall.trusted)
         return self._among

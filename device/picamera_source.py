@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from limen.device.newest import NewestFrames
 from limen.device.pixels import rgb_from_buffer
 from limen.device.sources import ClosingSource
 from limen.device.values import Frame
 from limen.errors import RuntimeUnavailableError, SourceError
 
-SIZE_PX = (640, 480)
+# Embedding takes its crop from the large picture, finding runs on the small one.
+SIZE_PX = (1280, 960)
+SMALL_PX = (640, 480)
 
 
 class PicameraSource(ClosingSource):
@@ -29,6 +34,7 @@ class PicameraSource(ClosingSource):
         number: int = 0,
         clock: Callable[[], float] = time.monotonic,
         size_px: tuple[int, int] = SIZE_PX,
+        small_px: tuple[int, int] | None = SMALL_PX,
         camera: Any = None,
     ) -> None:
         self._name = f"camera {number}"
@@ -37,17 +43,19 @@ class PicameraSource(ClosingSource):
         self._camera = camera if camera is not None else _open(number, self._name)
         try:
             # No queue: a queued frame would show the door as it was before the last decision.
+            # Boards before the Pi 5 give the small stream as YUV420 only.
+            small = {"lores": {"size": small_px, "format": "YUV420"}} if small_px else {}
             self._camera.configure(
                 self._camera.create_video_configuration(
-                    main={"size": size_px, "format": "RGB888"}, queue=False
+                    main={"size": size_px, "format": "RGB888"}, queue=False, **small
                 )
             )
             self._camera.start()
             # What was asked for is a wish; what is read is what the camera settled on.
-            main = self._camera.camera_configuration()["main"]
-            self._format = str(main["format"])
-            self._width_px, self._height_px = (int(side) for side in main["size"])
-            self._stride_bytes = int(main["stride"])
+            settled = self._camera.camera_configuration()
+            self._main = _Stream.settled("main", settled["main"])
+            lores = settled.get("lores") if small_px else None
+            self._small = _Stream.settled("lores", lores) if lores else None
         except Exception as error:  # libcamera raises RuntimeError, KeyError and types of its own
             with contextlib.suppress(Exception):  # the first failure is the one to tell
                 self.close()
@@ -62,19 +70,25 @@ class PicameraSource(ClosingSource):
             try:
                 request = self._camera.capture_request()
                 captured_at_s = self._clock()
-                try:
-                    buffer = np.asarray(request.make_buffer("main"), np.uint8)
-                finally:  # a request that is kept starves the camera of buffers
-                    request.release()
+                with _held(request):
+                    image = self._main.picture(request)
+                    small = self._small.picture(request) if self._small else None
+            except SourceError:
+                raise
             except Exception as error:  # as above
                 raise SourceError(
                     f"{self._name} stopped ({error}): check its ribbon cable and power"
                 ) from error
-            image = rgb_from_buffer(
-                buffer, self._format, self._width_px, self._height_px, self._stride_bytes
-            )
-            yield Frame(image, captured_at_s, sequence)
+            yield Frame(image, captured_at_s, sequence, small)
             sequence += 1
+
+    def newest(self) -> NewestFrames:
+        """The same frames by a thread of their own, which a door that waits cannot hang on."""
+        return NewestFrames(self._until_closed(), self._name, self._clock)
+
+    def _until_closed(self) -> Iterator[Frame]:
+        with self:
+            yield from self
 
     def close(self) -> None:
         if not self._closed:
@@ -83,6 +97,38 @@ class PicameraSource(ClosingSource):
                 self._camera.stop()
             finally:
                 self._camera.close()
+
+
+@contextlib.contextmanager
+def _held(request: Any) -> Iterator[None]:
+    """A captured request's lifetime: one that is kept starves the camera of buffers."""
+    try:
+        yield
+    finally:
+        request.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """One of the camera's streams as it settled on it."""
+
+    name: str
+    pixel_format: str
+    width_px: int
+    height_px: int
+    stride_bytes: int
+
+    @classmethod
+    def settled(cls, name: str, told: Any) -> _Stream:
+        width_px, height_px = (int(side) for side in told["size"])
+        return cls(name, str(told["format"]), width_px, height_px, int(told["stride"]))
+
+    def picture(self, request: Any) -> NDArray[np.uint8]:
+        """(height_px, width_px, 3) uint8 RGB, a copy."""
+        buffer = np.asarray(request.make_buffer(self.name), np.uint8)
+        return rgb_from_buffer(
+            buffer, self.pixel_format, self.width_px, self.height_px, self.stride_bytes
+        )
 
 
 def _open(number: int, name: str) -> Any:

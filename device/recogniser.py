@@ -30,8 +30,13 @@ class Recogniser:
         threshold: float,
         *,
         permission: Permission | None = None,
+        find_lookalikes: bool = False,
     ) -> None:
-        """permission: who may enter when `decide` is asked; everybody where none is given."""
+        """permission: who may enter when `decide` is asked; everybody where none is given.
+
+        find_lookalikes: whether to compare all subjects with each other first; quadratic in their
+        number.
+        """
         # An operating point may lie just above 1: the next number after a stranger's score of 1.
         if not (math.isfinite(threshold) and -1 <= threshold <= 1.0001):
             raise CalibrationError(
@@ -43,11 +48,22 @@ class Recogniser:
         self._row = {name: row for row, name in enumerate(self._subject_ids)}
         self._size = references.embeddings.shape[1]
         self._permission = permission
-        self._search = ExactSearch(fused(references))
+        templates = fused(references)
+        self._search = ExactSearch(templates)
         self._negatives = {
             int(row): references.negatives[references.negative_subject == row]
             for row in np.unique(references.negative_subject)
         }
+        self._lookalikes = (
+            _lookalikes(templates, self._subject_ids, threshold)
+            if find_lookalikes
+            else frozenset[str]()
+        )
+
+    @property
+    def lookalikes(self) -> frozenset[str]:
+        """The subjects whose fused references match another subject's at the threshold."""
+        return self._lookalikes
 
     @property
     def threshold(self) -> float:
@@ -110,11 +126,13 @@ class Recogniser:
         *,
         min_quality: float = 0.0,
         min_face_px: float = 0.0,
+        track: int | None = None,
     ) -> Decision:
         """What becomes of a frame and the sample taken from it, None where no face was found.
 
         A face below `min_quality` (0 to 1) or narrower than `min_face_px` is a failure to acquire.
         Whoever may not enter now is not compared: at that hour, a stranger.
+        track: which visitor the sample is of, where visitors are followed.
         """
         if sample is None:
             return Decision(
@@ -124,10 +142,12 @@ class Recogniser:
                 frame.sequence,
                 frame.captured_at_s,
             )
-        outcome, candidate = Outcome.FAILURE_TO_ACQUIRE, None
+        outcome, candidate, runner_up = Outcome.FAILURE_TO_ACQUIRE, None, None
         if sample.quality >= min_quality and sample.face.width_px >= min_face_px:
             among = self._permission.now() if self._permission is not None else None
-            candidate = next(iter(self.identify(sample.embedding, 1, among)), None)
+            best = self.identify(sample.embedding, 2, among)
+            candidate = best[0] if best else None
+            runner_up = best[1] if len(best) > 1 else None
             matched = candidate is not None and self.matches(candidate)
             outcome = Outcome.MATCH if matched else Outcome.NO_MATCH
         return Decision(
@@ -139,6 +159,9 @@ class Recogniser:
             quality=sample.quality,
             box_xyxy=sample.face.box_xyxy,
             faces=sample.faces,
+            track=track,
+            runner_up=runner_up,
+            lookalike=candidate is not None and candidate.subject_id in self._lookalikes,
         )
 
     def _is_ruled_out(self, probe: NDArray[np.float32], row: int, score: float) -> bool:
@@ -158,3 +181,17 @@ def fused(references: References) -> NDArray[np.float32]:
     if not references.subject_ids:
         return np.zeros((0, 0), np.float32)
     return fuse(references.embeddings, references.subject, len(references.subject_ids))
+
+
+def _lookalikes(
+    templates: NDArray[np.float32], subject_ids: tuple[str, ...], threshold: float
+) -> frozenset[str]:
+    found: set[str] = set()
+    rows = 256  # a block of the square at a time, for a board's memory
+    for first in range(0, len(templates), rows):
+        scores = templates[first : first + rows] @ templates.T
+        mine = np.arange(len(scores))
+        scores[mine, first + mine] = -np.inf
+        alike = np.flatnonzero((scores >= threshold).any(axis=1))
+        found.update(subject_ids[first + index] for index in alike)
+    return frozenset(found)

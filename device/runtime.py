@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 
+from limen.device.camera_health import HealthMonitor
 from limen.device.door import Door, DoorStep
 from limen.device.events import Event, EventKind, EventSink
 from limen.device.gallery import Gallery
+from limen.device.keypad import Keypad
+from limen.device.lock import NoticeKind
+from limen.device.notify import ServiceManager
 from limen.device.permission import Permission
 from limen.device.recogniser import Recogniser
+from limen.device.reconnecting import ReconnectingSource
+from limen.device.rights import WallTime, believed_now
 from limen.device.sources import FrameSource
-from limen.device.values import Verdict
-from limen.errors import CalibrationError, ModelMismatchError, SourceError
+from limen.device.values import Admission, Decision, Frame, Verdict
+from limen.errors import CalibrationError, GalleryError, LimenError, ModelMismatchError, SourceError
 
 ERASE_EVERY = timedelta(hours=1)
 
 logger = logging.getLogger(__name__)
+
+GALLERY_RETRY_S = 1.0
 
 
 class StopReason(StrEnum):
@@ -31,8 +41,36 @@ class StopReason(StrEnum):
     FAILED = "failed"
 
 
-def load_recogniser(gallery: Gallery, model_id: str) -> Recogniser:
+@dataclass(frozen=True, slots=True)
+class Attendants:
+    """What a door that is left alone has around it; each may be missing.
+
+    keypad: entries of a second factor; manager: systemd; health: judges the camera; hang_up: asked
+    between frames whether the configuration is to be read again, which `reload` then does.
+    find_lookalikes: whether the recogniser compares subjects with each other when it is loaded;
+    wall_clock: by which the gallery's schedules and expiries are judged.
+    """
+
+    keypad: Keypad | None = None
+    manager: ServiceManager = field(default_factory=lambda: ServiceManager({}))
+    health: HealthMonitor | None = None
+    hang_up: Callable[[], bool] = lambda: False
+    reload: Callable[[Door], None] = lambda _: None
+    find_lookalikes: bool = False
+    wall_clock: Callable[[], WallTime] = believed_now
+
+
+def load_recogniser(
+    gallery: Gallery,
+    model_id: str,
+    *,
+    find_lookalikes: bool = False,
+    wall_clock: Callable[[], WallTime] = believed_now,
+) -> Recogniser:
     """The recogniser of a gallery at its operating point.
+
+    wall_clock: by which schedules and expiries are judged; one that is not trusted admits nobody
+    who has either.
 
     ModelMismatchError where the gallery is of another model than `model_id`; CalibrationError
     where it has no operating point. A stale point is used with a warning: the gallery has changed,
@@ -53,7 +91,10 @@ def load_recogniser(gallery: Gallery, model_id: str) -> Recogniser:
     if gallery.calibration_is_stale():
         logger.warning("the gallery changed after it was calibrated: run 'limen calibrate' again")
     references = gallery.references()
-    return Recogniser(references, point.threshold, permission=Permission(references))
+    permission = Permission(references, wall_clock)
+    return Recogniser(
+        references, point.threshold, permission=permission, find_lookalikes=find_lookalikes
+    )
 
 
 def run_door(
@@ -64,30 +105,36 @@ def run_door(
     stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[DoorStep], None] | None = None,
     gallery: Gallery | None = None,
+    attendants: Attendants | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> StopReason:
     """Run `door` on the frames of `source` until they end or `stop()` is true.
 
-    With a `gallery`, the recogniser is loaded from it first and again whenever it changed.
-    stop: asked before each frame, such as `threading.Event().is_set`. Whatever ends the loop, the
-    door is locked, the source closed, and `stopped` told with the reason; then an exception goes
-    on to the caller: SourceError for a lost source, whatever the door, a sink or `on_step` raised.
+    With a `gallery`, the recogniser is loaded from it first and again whenever it changed; while it
+    cannot be read, nobody is recognised, and it is tried again every second.
+    stop: asked before each frame and while one is awaited, such as `threading.Event().is_set`.
+    clock: that of a live source's frames. Whatever ends the loop, the door is locked, the source
+    closed, and `stopped` told with the reason; then an exception goes on to the caller: SourceError
+    for a lost source, LockError for a lost lock, whatever the door, a sink or `on_step` raised.
     """
-    loop = _Loop(door, sinks, gallery)
+    loop = _Loop(door, sinks, gallery, attendants or Attendants(), stop, clock)
     reason = StopReason.FAILED
     try:
         with source:
+            source.when_idle(loop.attend)
+            if isinstance(source, ReconnectingSource):
+                source.when_lost(loop.lost)
             loop.start()
             for frame in source:
-                if stop():
-                    reason = StopReason.STOP_ASKED
-                    break
-                loop.reload()
-                step = door.step(frame)
-                loop.tell(step)
-                if on_step is not None:
-                    on_step(step)
-            else:
-                reason = StopReason.END_OF_SOURCE
+                loop.attend()
+                if loop.reload() and loop.can_be_believed(frame):
+                    step = door.step(frame)
+                    loop.tell(step)
+                    if on_step is not None:
+                        on_step(step)
+            reason = StopReason.END_OF_SOURCE
+    except _StopAskedError:
+        reason = StopReason.STOP_ASKED
     except KeyboardInterrupt:
         reason = StopReason.INTERRUPTED
         raise
@@ -95,6 +142,7 @@ def run_door(
         reason = StopReason.SOURCE_LOST
         raise
     finally:
+        loop.stopping()
         try:
             door.lock.lock()
         finally:
@@ -102,56 +150,184 @@ def run_door(
     return reason
 
 
+class _StopAskedError(Exception):
+    """Leaves the iteration, wherever it waits."""
+
+
 class _Loop:
     """What the loop remembers from frame to frame."""
 
-    def __init__(self, door: Door, sinks: Sequence[EventSink], gallery: Gallery | None) -> None:
+    def __init__(
+        self,
+        door: Door,
+        sinks: Sequence[EventSink],
+        gallery: Gallery | None,
+        attendants: Attendants,
+        stop: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
         self._door = door
         self._sinks = sinks
         self._gallery = gallery
+        self._attendants = attendants
+        self._stop = stop
+        self._clock = clock
         self._changes: int | None = None
         self._erased_at: datetime | None = None
+        self._gallery_lost = False
+        self._gallery_next_s = 0.0
         self._locked = True
+        self._now_s: float | None = None
+        self._shape: tuple[int, ...] | None = None
 
     def start(self) -> None:
         self._door.lock.lock()
-        self.reload()
+        self._door.lock.take_notices()
+        self._load()
+        self._attendants.manager.ready("watching")
         self._emit(Event(EventKind.STARTED))
 
-    def reload(self) -> None:
+    def stopping(self) -> None:
+        self._attendants.manager.stopping()
+
+    def attend(self) -> None:
+        """What is due whether or not a frame comes: heartbeats, entries, signals."""
+        if self._stop():
+            raise _StopAskedError
+        self._door.lock.beat()
+        self._attendants.manager.alive(self._clock())
+        self._tell_notices()
+        if self._attendants.hang_up():
+            self._reconfigure()
+        keypad = self._attendants.keypad
+        while keypad is not None and (entry := keypad.take()) is not None:
+            # Frames of a recording have their own time; a live door's goes on without frames.
+            now_s = self._now_s if self._now_s is not None else self._clock()
+            self._tell_admission(self._door.present(entry, now_s), None)
+            self._locked = self._door.lock.is_locked
+
+    def reload(self) -> bool:
+        """Load the recogniser where the gallery changed. Whether there is one to go by."""
+        if self._gallery is None:
+            return True
+        now_s = self._clock()
+        if self._gallery_lost and now_s < self._gallery_next_s:
+            return False
+        try:
+            self._load()
+        except GalleryError as error:
+            self._gallery_next_s = now_s + GALLERY_RETRY_S
+            if not self._gallery_lost:
+                self._gallery_lost = True
+                self._door.forget()
+                logger.warning("%s; nobody is recognised until it can be read", error)
+                self._emit(Event(EventKind.GALLERY, "cannot be read"))
+            return False
+        if self._gallery_lost:
+            self._gallery_lost = False
+            logger.warning("the gallery can be read again")
+            self._emit(Event(EventKind.GALLERY, "can be read again"))
+        return True
+
+    def _load(self) -> None:
         if self._gallery is None:
             return
         self._erase_expired(self._gallery)
         changes = self._gallery.change_counter()  # before the references: a change is never missed
         if changes != self._changes:
-            self._door.replace_recogniser(load_recogniser(self._gallery, self._door.model_id))
+            self._door.replace_recogniser(
+                load_recogniser(
+                    self._gallery,
+                    self._door.model_id,
+                    find_lookalikes=self._attendants.find_lookalikes,
+                    wall_clock=self._attendants.wall_clock,
+                )
+            )
             self._changes = changes
 
     def _erase_expired(self, gallery: Gallery) -> None:
-        """Once an hour; whoever's time is over may not enter from that second on anyway."""
-        now = datetime.now(UTC)
-        if self._erased_at is None or now - self._erased_at >= ERASE_EVERY:
-            self._erased_at = now
-            gallery.erase_expired(now)
+        """Once an hour; whoever's time is over may not enter from that second on anyway.
+
+        A clock that is not trusted erases nobody: it may run years ahead.
+        """
+        wall = self._attendants.wall_clock()
+        if wall.trusted and (self._erased_at is None or wall.now - self._erased_at >= ERASE_EVERY):
+            self._erased_at = wall.now
+            gallery.erase_expired(wall.now)
+
+    def can_be_believed(self, frame: Frame) -> bool:
+        """Whether a frame shows the door as it is: False while the camera is frozen."""
+        self._now_s = frame.captured_at_s
+        if self._shape is not None and frame.image.shape != self._shape:
+            logger.warning(
+                "the camera's pictures are %d x %d px now",
+                frame.image.shape[1],
+                frame.image.shape[0],
+            )
+            self._door.forget()
+        self._shape = frame.image.shape
+        health = self._attendants.health
+        if health is None:
+            return True
+        was_frozen = health.is_frozen
+        if health.see(frame):
+            self._tell_health(health.health.value)
+        if health.is_frozen and not was_frozen:
+            self._door.forget()
+        return not health.is_frozen
+
+    def lost(self, error: SourceError) -> None:
+        """A camera that will be waited for failed."""
+        health = self._attendants.health
+        if health is None or health.stopped():
+            self._door.forget()
+            self._tell_health("stopped")
 
     def tell(self, step: DoorStep) -> None:
         admission, decision = step.admission, step.decision
         self._emit(Event(EventKind.DECISION, admission.reason, decision, votes=admission.votes))
         if step.locked and not self._locked:
             self._emit(Event(EventKind.LOCKED))
-        if admission.verdict is Verdict.OPEN:
-            self._emit(
-                Event(
-                    EventKind.OPENED,
-                    admission.reason,
-                    decision,
-                    admission.subject_id,
-                    admission.votes,
-                )
-            )
-        elif admission.verdict is Verdict.REFUSE:
-            self._emit(Event(EventKind.REFUSED, admission.reason, decision, votes=admission.votes))
+        self._tell_admission(admission, decision)
         self._locked = step.locked
+
+    def _tell_admission(self, admission: Admission, decision: Decision | None) -> None:
+        kinds = {
+            Verdict.OPEN: EventKind.OPENED,
+            Verdict.ASK: EventKind.ASKED,
+            Verdict.REFUSE: EventKind.REFUSED,
+        }
+        kind = kinds.get(admission.verdict)
+        if kind is not None:
+            self._emit(
+                Event(kind, admission.reason, decision, admission.subject_id, admission.votes)
+            )
+
+    def _tell_notices(self) -> None:
+        for notice in self._door.lock.take_notices():
+            if notice.kind is NoticeKind.LOCKED:
+                if not self._locked:
+                    self._emit(Event(EventKind.LOCKED, notice.reason))
+                self._locked = True
+            elif notice.kind is not NoticeKind.RELEASED:
+                self._emit(Event(EventKind(notice.kind.value), notice.reason))
+
+    def _tell_health(self, health: str) -> None:
+        logger.log(logging.INFO if health == "ok" else logging.WARNING, "camera: %s", health)
+        self._attendants.manager.status(f"camera {health}")
+        self._emit(Event(EventKind.CAMERA, health))
+
+    def _reconfigure(self) -> None:
+        manager = self._attendants.manager
+        manager.reloading(self._clock())
+        try:
+            self._attendants.reload(self._door)
+        except LimenError as error:
+            logger.warning("the configuration was not taken over: %s", error)
+            self._emit(Event(EventKind.RELOADED, "refused, the old one stays"))
+        else:
+            self._emit(Event(EventKind.RELOADED))
+        manager.ready("watching")
 
     def end(self, reason: StopReason) -> None:
         """Tell the end to every sink that still listens."""

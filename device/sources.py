@@ -17,6 +17,8 @@ from limen.device.values import Frame
 from limen.errors import SourceError
 from limen.images import PICTURE_SUFFIXES
 
+# A folder with this file is a recorded session.
+SESSION_FILE = "session.jsonl"
 _CAMERA = re.compile(r"camera(?::(\d{1,2}))?")
 _STREAM = re.compile(r"(rtsp|rtsps|http|https)://", re.IGNORECASE)
 
@@ -29,6 +31,13 @@ class FrameSource(Protocol):
     """
 
     def __iter__(self) -> Iterator[Frame]: ...
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Have `call` called a few times a second while a live source waits for a picture.
+
+        What it raises comes out of the iteration.
+        """
+        ...
 
     def close(self) -> None:
         """Let go of the camera, file or connection."""
@@ -45,7 +54,10 @@ class FrameSource(Protocol):
 
 
 class ClosingSource:
-    """What sources share: `with` closes them. `close` does nothing here."""
+    """What sources share: `with` closes them. `close` and `when_idle` do nothing here."""
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """A source that never waits is never idle."""
 
     def close(self) -> None:
         """Let go of what is held. Closing twice is harmless."""
@@ -94,6 +106,9 @@ class FrameClock(ClosingSource):
             self._now_s = frame.captured_at_s
             yield frame
 
+    def when_idle(self, call: Callable[[], None]) -> None:
+        self._source.when_idle(call)
+
     def close(self) -> None:
         self._source.close()
 
@@ -103,11 +118,17 @@ def is_path(text: str) -> bool:
     return not (_CAMERA.fullmatch(text) or _STREAM.match(text))
 
 
+def is_live(text: str) -> bool:
+    """Whether a source's name is a camera or a network camera: one that may come back."""
+    return not is_path(text)
+
+
 def open_source(text: str, clock: Callable[[], float] = time.monotonic) -> FrameSource:
     """Open the source that `text` names; SourceError with a remedy where it cannot be opened.
 
     'camera' or 'camera:N': picamera2 where installed, else Video4Linux; 'rtsp://…', 'http://…':
-    a network camera; else a path: a folder of pictures, one picture, or a video. Files are played
+    a network camera; else a path: a folder of pictures, a recorded session, one picture, or a
+    video. Files are played
     as fast as they are taken; their frames are dated from `clock`'s now in their own pace.
     """
     camera = _CAMERA.fullmatch(text)
@@ -116,7 +137,7 @@ def open_source(text: str, clock: Callable[[], float] = time.monotonic) -> Frame
         if find_spec("picamera2") is not None:
             from limen.device.picamera_source import PicameraSource
 
-            return PicameraSource(number, clock)
+            return PicameraSource(number, clock).newest()
         from limen.device.opencv_source import open_camera
 
         return open_camera(number, clock)
@@ -128,6 +149,10 @@ def open_source(text: str, clock: Callable[[], float] = time.monotonic) -> Frame
         # Not repeated: it may hold a password all the same.
         raise SourceError("this kind of address is not known; expected rtsp://… or http://…")
     path = Path(text).expanduser()
+    if (path / SESSION_FILE).is_file():
+        from limen.device.recording import SessionSource
+
+        return SessionSource(path)
     if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
         from limen.device.folder_source import FolderSource
 

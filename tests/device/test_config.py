@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from datetime import time
 from pathlib import Path
 
 import pytest
 
 from limen.device.admission import AdmissionPolicy
 from limen.device.config import DoorConfig, load_config
+from limen.device.policy_config import PeriodConfig
 from limen.errors import ConfigError
 
 
@@ -16,20 +18,49 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_empty_configuration_is_the_default_door(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, ""))
-    assert config.admission_policy() == AdmissionPolicy()
+    assert config.admission_policy() == AdmissionPolicy(rearm_s=2.0)
     assert (config.source, config.unlock_for_s, config.lock.kind) == ("camera", 3.0, "simulated")
     assert config.gallery == tmp_path / "gallery.sqlite"
     assert config.bundle is None
 
 
 def test_every_key_is_described() -> None:
-    described = {**DoorConfig.model_fields, **type(DoorConfig().lock).model_fields}
-    assert all(field.description for field in described.values())
+    door = DoorConfig()
+    tables = [door, door.lock, door.rights, door.second_factor, door.limits]
+    described = [*PeriodConfig.model_fields.values()]
+    described += [field for table in tables for field in type(table).model_fields.values()]
+    assert all(field.description for field in described)
+
+
+def test_gpio_lock_with_a_second_factor_for_everybody_needs_no_further_word(
+    tmp_path: Path,
+) -> None:
+    text = '[lock]\nkind = "gpio"\npin = 17\n[second_factor]\ndemand = "always"\n'
+    config = load_config(written(tmp_path, text))
+    assert config.admission_policy().contested_votes
+    assert config.second_factor.file == tmp_path / "second-factors.json"
+
+
+def test_schedules_and_rights_are_read(tmp_path: Path) -> None:
+    text = """
+    [schedules]
+    office = [{ days = ["mon", "tue"], start = 07:00:00, end = "19:30" }]
+    [rights]
+    default = ["office"]
+    timezone = "Europe/Berlin"
+    [rights.subjects]
+    ann = ["always"]
+    """
+    rights = load_config(written(tmp_path, text)).rights_policy()
+    assert rights.schedules["office"][0].end == time(19, 30)
+    assert (rights.default, rights.subjects) == (("office",), {"ann": ("always",)})
 
 
 def test_paths_start_at_the_configurations_folder(tmp_path: Path) -> None:
     text = 'gallery = "g.db"\nbundle = "/b/x.limen"\nsource = "clips/a.mp4"\nvotes = 2\n'
-    config = load_config(written(tmp_path, text + '[lock]\nkind = "gpio"\npin = 17\n'))
+    config = load_config(
+        written(tmp_path, text + '[lock]\nkind = "gpio"\npin = 17\naccept_no_liveness = true\n')
+    )
     assert config.gallery == tmp_path / "g.db"
     assert config.bundle == Path("/b/x.limen")
     assert config.source == str(tmp_path / "clips/a.mp4")
@@ -48,6 +79,15 @@ def test_paths_start_at_the_configurations_folder(tmp_path: Path) -> None:
         ("votes = 6", r"votes \(6\) is more than window \(5\)"),
         ('[lock]\nkind = "gpio"', r"set lock\.pin"),
         ("[lock]\npin = 40", r"lock\.pin"),
+        ('[lock]\nkind = "gpio"\npin = 17', "accept_no_liveness"),
+        ('[lock]\nkind = "gpio"\npin = 17\n[second_factor]\ndemand = "contested"', "photograph"),
+        ('[lock]\nkind = "gpio"\npin = 17\nexit_pin = 17\naccept_no_liveness = true', "differ"),
+        (
+            'unlock_for_s = 12.0\n[lock]\nkind = "gpio"\npin = 17\naccept_no_liveness = true',
+            "max_pulse_s",
+        ),
+        ('[rights]\ndefault = ["offce"]\n[schedules]\noffice = []', "did you mean 'office'"),
+        ('[rights]\ntimezone = "Mars/Base"', "time zone"),
         ("votes = \n", "not valid TOML.*line 1"),
         ('runtime = "torch"', "runtime"),
     ],

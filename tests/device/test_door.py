@@ -249,7 +249,7 @@ def test_pulse_beyond_the_limit_is_refused_when_the_door_is_made(gallery: Galler
 
 
 def test_device_imports_nothing_heavy() -> None:
-    modules = "config door events fakes gallery gpio_lock opencv_source picamera_source runtime"
+    modules = "config door events fakes gallery lock_config lock_process.client opencv_source picamera_source runtime"
     imports = "; ".join(f"import limen.device.{name}" for name in modules.split())
     heavy = "{'torch', 'gpiozero', 'picamera2', 'limen.train', 'limen.export', 'limen.cli'}"
     code = f"{imports}; import sys; sys.exit(len({heavy} & set(sys.modules)))"

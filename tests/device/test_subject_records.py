@@ -15,6 +15,7 @@ from limen.device.gallery import Gallery
 from limen.device.gallery.records import Enrolment
 from limen.device.permission import Permission
 from limen.device.recogniser import Recogniser
+from limen.device.rights import WallTime
 from limen.device.subjects import OpenHours, References, SubjectDetails, parsed_time
 from limen.device.values import Frame, Outcome
 from limen.errors import GalleryError, SubjectNotFoundError
@@ -173,11 +174,21 @@ def references_with(*details: SubjectDetails) -> References:
 def test_permission_follows_the_clock() -> None:
     now = NOW
     references = references_with(SubjectDetails(may_enter=False), SubjectDetails(expires_at=NOW))
-    permission = Permission(references, lambda: now)
+    permission = Permission(references, lambda: WallTime(now, True))
     assert permission.now().tolist() == [False, False]  # type: ignore[union-attr]
     now = NOW - timedelta(seconds=1)
     assert permission.now().tolist() == [False, True]  # type: ignore[union-attr]
     assert Permission(references_with(SubjectDetails(), SubjectDetails())).now() is None
+
+
+def test_clock_that_is_not_trusted_lets_nobody_in_whose_time_is_limited() -> None:
+    later = SubjectDetails(expires_at=NOW + timedelta(days=1))
+    references = references_with(SubjectDetails(), later)
+    believed = [True]
+    permission = Permission(references, lambda: WallTime(NOW, believed[0]))
+    assert permission.now() is None
+    believed[0] = False
+    assert permission.now().tolist() == [True, False]  # type: ignore[union-attr]
 
 
 def test_whoever_may_not_enter_is_not_compared() -> None:

@@ -1,0 +1,1 @@
+"""The process that alone owns the lock's pin. It imports no picture and no model: it stays small."""

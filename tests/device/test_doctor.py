@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from limen.device.config import DoorConfig
+from limen.device.doctor import (
+    Grade,
+    clock,
+    examine,
+    permissions,
+    second_factor,
+    temperature,
+    throttling,
+)
+from limen.device.doctor import lock as examine_lock
+from limen.device.fakes import fake_picture
+from limen.device.gallery import Gallery
+from limen.device.rights import WallTime
+from limen.device.second_factor import SecondFactors
+from limen.images import encode_jpeg
+
+
+def test_door_with_nothing_has_a_remedy_for_everything(tmp_path: Path) -> None:
+    config = DoorConfig(gallery=tmp_path / "none.sqlite", source=str(tmp_path / "none"))
+    findings = {
+        finding.name: finding for finding in examine(config, partial(Gallery.open, config.gallery))
+    }
+    assert {
+        "versions",
+        "disk",
+        "permissions",
+        "clock",
+        "lock",
+        "model",
+        "gallery",
+        "camera",
+    } <= set(findings)
+    for name in ("gallery", "camera"):
+        assert findings[name].grade is Grade.FAIL
+    bad = [f for f in findings.values() if f.grade in {Grade.FAIL, Grade.WARN}]
+    assert all(f.remedy for f in bad)
+
+
+def test_dark_pictures_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encode_jpeg(fake_picture()))
+    config = DoorConfig(gallery=tmp_path / "none.sqlite", source=str(tmp_path))
+    findings = {
+        finding.name: finding for finding in examine(config, partial(Gallery.open, config.gallery))
+    }
+    assert findings["camera"].grade is Grade.OK
+    assert (findings["exposure"].grade, "dark" in findings["exposure"].text) == (Grade.WARN, True)
+    skipped = {
+        f.name: f for f in examine(config, partial(Gallery.open, config.gallery), camera=False)
+    }
+    assert skipped["camera"].grade is Grade.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("text", "grade"), [("48000", Grade.OK), ("84000", Grade.WARN), ("?", Grade.SKIPPED)]
+)
+def test_temperature(tmp_path: Path, text: str, grade: Grade) -> None:
+    (tmp_path / "temp").write_text(text)
+    assert temperature(tmp_path / "temp").grade is grade
+    assert temperature(tmp_path / "none").grade is Grade.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("text", "grade"),
+    [
+        ("0x0", Grade.OK),
+        ("0x50005", Grade.FAIL),
+        ("0x50000", Grade.WARN),
+        ("0x40000", Grade.WARN),
+        ("-", Grade.SKIPPED),
+    ],
+)
+def test_power(tmp_path: Path, text: str, grade: Grade) -> None:
+    (tmp_path / "throttled").write_text(text + "\n")
+    assert throttling(tmp_path / "throttled").grade is grade
+
+
+def test_files_that_others_may_read_are_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "g.sqlite"
+    path.write_bytes(b"")
+    path.chmod(0o644)
+    found = permissions(DoorConfig(gallery=path))
+    assert (found.grade, found.remedy) == (Grade.WARN, f"chmod 600 {path}")
+
+
+def test_clock_that_is_not_trusted_fails_a_door_with_schedules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = {"day": [{"start": time(7), "end": time(19)}]}
+    trusted = DoorConfig.model_validate({"clock_trust": "always", "schedules": table})
+    assert clock(trusted).grade is Grade.OK
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    monkeypatch.setattr("limen.device.doctor.TrustedClock", lambda _: lambda: WallTime(now, False))
+    assert clock(trusted).grade is Grade.FAIL
+    assert clock(DoorConfig()).grade is Grade.WARN
+
+
+def test_second_factor_that_nobody_has_fails(tmp_path: Path) -> None:
+    path = tmp_path / "factors.json"
+    config = DoorConfig.model_validate({"second_factor": {"demand": "always", "file": path}})
+    assert second_factor(config).grade is Grade.FAIL
+    SecondFactors(path).add("ann", "pin", "1357")
+    assert second_factor(config).grade is Grade.OK
+
+
+def test_lock_service_that_does_not_answer_fails(tmp_path: Path) -> None:
+    table = {"kind": "gpio", "socket": tmp_path / "lock.sock", "accept_no_liveness": True}
+    found = examine_lock(DoorConfig.model_validate({"lock": table}))
+    assert found.grade is Grade.FAIL
+    assert "limen-lock" in found.text + found.remedy
+    assert examine_lock(DoorConfig()).grade is Grade.WARN
