@@ -91,7 +91,10 @@ class DoorConfig(PolicyConfig):
         description="which face counts: 'one' (nobody while several are in view), 'nearest', 'all'",
     )
     shots: int = Field(
-        default=5, ge=1, le=50, description="best shots of a visitor that are fused into a probe"
+        default=5,
+        ge=1,
+        le=50,
+        description="best shots of a visitor fused into a probe; never more than calibrated for",
     )
     reconnect: bool = Field(default=True, description="whether a camera that is lost is waited for")
     events: Path | None = Field(

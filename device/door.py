@@ -168,7 +168,9 @@ class Door:
         self._lock.beat()
         steps = []
         if self._follower is not None:
-            for shot in self._follower.follow(frame.image, faces, frame.captured_at_s):
+            for shot in self._follower.follow(
+                frame.image, faces, frame.captured_at_s, self._recogniser.probe_frames
+            ):
                 self._lock.beat()
                 steps.append(self._judged(frame, shot))
         return steps or [self._decided(frame, None, self._decision(frame, None))]

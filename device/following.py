@@ -120,12 +120,18 @@ class Follower:
         self._gathered.clear()
 
     def follow(
-        self, image: NDArray[np.uint8], faces: list[DetectedFace], now_s: float
+        self,
+        image: NDArray[np.uint8],
+        faces: list[DetectedFace],
+        now_s: float,
+        most_shots: int | None = None,
     ) -> Iterator[TrackedShot]:
         """The shots that count, by the rule, the largest face first.
 
-        image: (H, W, 3) uint8 RGB; faces: in its pixels, largest first; now_s: when captured.
+        image: (H, W, 3) uint8 RGB; faces: in its pixels, largest first; now_s: when captured;
+        most_shots: fuse no more than these, whatever the policy: what was calibrated for.
         """
+        most = self._policy.shots if most_shots is None else min(self._policy.shots, most_shots)
         numbers = self._tracker.update(faces, now_s)
         live = self._tracker.live
         self._gathered = {n: g for n, g in self._gathered.items() if n in live}
@@ -138,10 +144,16 @@ class Follower:
             yield TrackedShot(number, face, 0.0, len(faces), None, poor=True)
             return
         for number, face in counting[: self._policy.max_faces]:
-            yield self._shot(image, number, face, len(faces), now_s)
+            yield self._shot(image, number, face, len(faces), now_s, most)
 
     def _shot(
-        self, image: NDArray[np.uint8], number: int, face: DetectedFace, faces: int, now_s: float
+        self,
+        image: NDArray[np.uint8],
+        number: int,
+        face: DetectedFace,
+        faces: int,
+        now_s: float,
+        most: int,
     ) -> TrackedShot:
         gathered = self._gathered.setdefault(number, _Gathered([]))
         try:
@@ -164,7 +176,7 @@ class Follower:
         gathered.best = max(gathered.best, quality)
         gathered.shots.append((quality, embedding))
         gathered.shots.sort(key=lambda shot: -shot[0])
-        del gathered.shots[self._policy.shots :]
+        del gathered.shots[most:]
         sample = FaceSample(
             face=face,
             crop=crop,

@@ -29,10 +29,14 @@ class Recogniser:
         references: References,
         threshold: float,
         *,
+        probe_frames: int = 1,
         permission: Permission | None = None,
         find_lookalikes: bool = False,
     ) -> None:
-        """permission: who may enter when `decide` is asked; everybody where none is given.
+        """probe_frames: of how many frames a probe may be fused; the threshold's bound holds for no
+        more, since strangers' fused probes score higher.
+
+        permission: who may enter when `decide` is asked; everybody where none is given.
 
         find_lookalikes: whether to compare all subjects with each other first; quadratic in their
         number.
@@ -44,6 +48,7 @@ class Recogniser:
                 "run 'limen calibrate' again"
             )
         self._threshold = threshold
+        self._probe_frames = probe_frames
         self._subject_ids = references.subject_ids
         self._row = {name: row for row, name in enumerate(self._subject_ids)}
         self._size = references.embeddings.shape[1]
@@ -64,6 +69,11 @@ class Recogniser:
     def lookalikes(self) -> frozenset[str]:
         """The subjects whose fused references match another subject's at the threshold."""
         return self._lookalikes
+
+    @property
+    def probe_frames(self) -> int:
+        """Of how many frames at most a probe may be fused."""
+        return self._probe_frames
 
     @property
     def threshold(self) -> float:

@@ -93,7 +93,11 @@ def load_recogniser(
     references = gallery.references()
     permission = Permission(references, wall_clock)
     return Recogniser(
-        references, point.threshold, permission=permission, find_lookalikes=find_lookalikes
+        references,
+        point.threshold,
+        probe_frames=point.probe_frames,
+        permission=permission,
+        find_lookalikes=find_lookalikes,
     )
 
 

@@ -168,6 +168,26 @@ def test_probe_is_the_quality_weighted_mean_of_the_best_shots() -> None:
     assert np.linalg.norm(probe) == pytest.approx(1.0)
 
 
+def test_no_more_shots_are_fused_than_were_calibrated_for() -> None:
+    class Turning(FakeEmbedder):
+        made = 0
+
+        def embed(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
+            self.made += 1
+            return unit_norm(np.array([[1.0, 0.1 * self.made] + [0.0] * 6], np.float32))
+
+    embedder = Turning()
+    follower = Follower(embedder, FollowPolicy(shots=5, good_enough=0.0))
+    picture = fake_picture(RED)
+    faces = FakeDetector().detect(picture)
+    alone = [next(iter(follower.follow(picture, faces, 0.1 * i, 1))) for i in range(3)]
+    first = np.array([1.0, 0.1]) / np.hypot(1.0, 0.1)
+    for shot in alone:  # equal quality: the first stays the best
+        np.testing.assert_allclose(shot.sample.embedding[:2], first, atol=1e-6)
+    fused = next(iter(follower.follow(picture, faces, 0.4, 2)))
+    assert fused.sample.embedding[1] > first[1] + 0.01
+
+
 def test_somebody_who_steps_into_a_track_gets_one_of_their_own() -> None:
     follower = Follower(FakeEmbedder(), FollowPolicy(same=0.5))
     first = follow(follower, fake_picture(RED), 0.0)[0]
