@@ -1,9 +1,9 @@
-"""How long one embedding takes, by runtime and precision, each against TFLite float32.
+"""How long one embedding takes, by runtime and precision, each against TFLite float16.
 
     python benchmarks/embed_latency.py [--runs 200]
 
 One thread, one process, the graphs in turn, so that a drifting machine drifts for all. After a
-warm-up it prints medians and the ratio to the same round's TFLite float32. Quote the ratios.
+warm-up it prints medians and the ratio to the same round's TFLite float16. Quote the ratios.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def main() -> None:
             embedder.embed(crop)
             if run >= WARM_UP:
                 times_ms[name].append(1e3 * (time.perf_counter() - started))
-    peer = times_ms["tflite float32"]
+    peer = times_ms["tflite float16"]
     for name, own in times_ms.items():
         ratio = statistics.median(a / b for a, b in zip(own, peer, strict=True))
-        print(f"{name:16} median {statistics.median(own):6.2f} ms   {ratio:5.2f} x tflite float32")
+        print(f"{name:16} median {statistics.median(own):6.2f} ms   {ratio:5.2f} x tflite float16")
 
 
 if __name__ == "__main__":

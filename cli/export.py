@@ -27,7 +27,7 @@ def export(
         Path, typer.Option(help="The training folder: quantisation, gate and cohort need it.")
     ],
     recipe: Annotated[
-        str, typer.Option(help="An export recipe: a TOML file, or 'board' or 'full'.")
+        str, typer.Option(help="An export recipe: a TOML file, or 'board', 'light' or 'full'.")
     ] = "board",
     allow: Annotated[
         list[str] | None,

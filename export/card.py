@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -99,6 +100,31 @@ def _what(checkpoint: Checkpoint) -> str:
     )
 
 
+def _first_weights(made: dict[str, Any]) -> list[str]:
+    """Where the weights began: every run that this one goes on from, back to the first."""
+    earlier = made.get("initialised_from")
+    if isinstance(earlier, dict):
+        before = earlier.get("provenance")
+        origin = _first_weights(before) if isinstance(before, dict) else ["- Not recorded."]
+        return [
+            (
+                f"- First weights: those of step {_count(earlier.get('step'))} of an earlier run, "
+                f"`{earlier.get('file', 'unnamed')}` (SHA-256 {earlier.get('sha256', 'not recorded')}). "
+                "Of that run:"
+            ),
+            *(f"  {line}" for line in origin),
+        ]
+    slimmed = made.get("slimmed_from")
+    if isinstance(slimmed, dict):
+        return [
+            (
+                f"- First weights: slimmed from `{slimmed.get('file', 'unnamed')}` "
+                f"(SHA-256 {slimmed.get('sha256', 'not recorded')})."
+            )
+        ]
+    return ["- First weights: random."]
+
+
 def _made_of(checkpoint: Checkpoint, pictures: str) -> str:
     made: dict[str, Any] = checkpoint.provenance
     lines = ["## What it was made of", ""]
@@ -116,15 +142,8 @@ def _made_of(checkpoint: Checkpoint, pictures: str) -> str:
     lines.append(
         f"- Teachers whose embeddings it was taught to imitate: {', '.join(teachers) or 'none'}."
     )
-    slimmed = made.get("slimmed_from")
-    if isinstance(slimmed, dict):
-        lines.append(
-            f"- First weights: slimmed from `{slimmed.get('file', 'unnamed')}` "
-            f"(SHA-256 {slimmed.get('sha256', 'not recorded')})."
-        )
-    else:
-        lines.append("- First weights: random.")
-    if "sface" in f"{teachers}{slimmed}".lower():
+    lines += _first_weights(made)
+    if "sface" in json.dumps(made, default=str).lower():
         lines.append(
             "- SFace (OpenCV Zoo, Apache-2.0) does not document its training set "
             "(opencv_zoo issue 313); whatever bias or claim lies in it may lie in these weights."

@@ -20,6 +20,7 @@ from limen.archive import read_archive, write_archive
 from limen.bundle import parse_bundle
 from limen.conformance import replay
 from limen.errors import BundleError
+from limen.export.card import _first_weights
 from limen.train.pictures import Pictures
 from limen.train.validation import embed_pictures
 
@@ -188,3 +189,14 @@ def _parts(path: Path) -> dict[str, bytes]:
 
 def _zipped(parts: dict[str, bytes]) -> bytes:
     return write_archive(list(parts.items()))
+
+
+def test_card_follows_the_weights_back_to_their_beginning() -> None:
+    first = {"slimmed_from": {"file": "sface.onnx", "sha256": "ab" * 32}}
+    second = {"file": "best.pt", "sha256": "cd" * 32, "step": 2000, "provenance": first}
+    text = "\n".join(_first_weights({"initialised_from": second}))
+    assert "step 2,000 of an earlier run, `best.pt`" in text
+    assert "slimmed from `sface.onnx` (SHA-256 abab" in text
+    assert "random" not in text
+    assert "Not recorded" in "\n".join(_first_weights({"initialised_from": {"file": "best.pt"}}))
+    assert _first_weights({}) == ["- First weights: random."]

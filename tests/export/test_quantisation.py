@@ -130,7 +130,7 @@ def test_recipes_are_typed_and_name_the_nearest_key() -> None:
     assert len(load_export_recipe("full").graphs) == 8
     with pytest.raises(ValueError, match="did you mean 'calibration'"):
         parse_export_recipe('graphs = ["onnx-int8"]\n[calibraton]\ncrops = 3', "x")
-    with pytest.raises(ValueError, match="one of board, full"):
+    with pytest.raises(ValueError, match="one of board, full, light"):
         load_export_recipe("bord")
 
 
