@@ -83,7 +83,7 @@ def exported(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportedF
 
 @pytest.fixture(scope="module")
 def sealed(exported: ExportedFinder) -> bytes:
-    """The shipped bundle with the finder in place of the cascades."""
+    """The shipped bundle with this finder in place of its own."""
     shipped = parse_bundle(SHIPPED, "shipped")
     with zipfile.ZipFile(io.BytesIO(SHIPPED)) as archive:
         kept = {part.path: archive.read(part.path) for part in shipped.manifest.parts()}
@@ -145,19 +145,14 @@ def test_the_bundles_finder_runs_on_both_runtimes_under_one_id(bundle: Bundle) -
 
 
 def test_finder_and_its_precision_are_part_of_the_model_id(bundle: Bundle) -> None:
-    shipped = parse_bundle(SHIPPED, "shipped")
-    assert isinstance(shipped.detector(), HaarDetector)
     ids = {
-        shipped.embedder("onnx", "float32").model_id,
-        bundle.embedder("onnx", "float32").model_id,
-        bundle.embedder(
-            "onnx", "float32", bundle.detector(runtime="onnx", precision="int8")
-        ).model_id,
+        bundle.embedder("onnx", "int8").model_id,
+        bundle.embedder("onnx", "int8", HaarDetector()).model_id,
+        bundle.embedder("onnx", "int8", bundle.detector(runtime="onnx", precision="int8")).model_id,
     }
     assert len(ids) == 3
-    assert (
-        bundle.embedder("onnx", "float32").model_id == bundle.embedder("tflite", "float32").model_id
-    )
+    own = {bundle.detector(runtime=runtime).detector_id for runtime in ("onnx", "tflite")}
+    assert len(own) == 1  # float32 is the same finder on both
 
 
 def test_a_runtime_without_a_graph_of_the_finder_says_what_there_is(bundle: Bundle) -> None:
