@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from limen.device.gallery import Gallery
     from limen.device.gallery.keys import KeySource
     from limen.embedder import Embedder
+    from limen.manifest import Graph
 
 BundleOption = Annotated[
     Path | None,
@@ -42,11 +43,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 
 @dataclass(frozen=True)
 class Recognition:
-    """A bundle with its finder and embedder opened."""
+    """A bundle with its finder and embedder opened. graph: the one that the embedder runs."""
 
     bundle: Bundle
     detector: Detector
     embedder: Embedder
+    graph: Graph
 
 
 def open_recognition(
@@ -61,8 +63,8 @@ def open_recognition(
 
     opened = open_bundle(bundle)
     detector = opened.detector(yunet, runtime, threads)
-    embedder = opened.embedder(runtime, precision, detector, threads)
-    return Recognition(opened, detector, embedder)
+    graph = opened.graph(runtime, precision)
+    return Recognition(opened, detector, opened.embedder_of(graph, detector, threads), graph)
 
 
 def gallery_path(path: Path | None) -> Path:

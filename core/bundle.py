@@ -314,6 +314,11 @@ def _check_names(manifest: Manifest, found: set[str], name: str) -> None:
     for graph in (*manifest.graphs, *manifest.finder_graphs):
         if graph.sha256 not in graph.equivalents:
             raise BundleError(f"{name}: graph '{graph.path}' is not among its own 'equivalents'")
+    cohort = manifest.cohort
+    if cohort is not None and cohort.graph not in {None, *(g.path for g in manifest.graphs)}:
+        raise BundleError(
+            f"{name}: 'cohort.graph' is '{cohort.graph}', which is no graph of the embedder's"
+        )
     beside = found - set(paths) - {MANIFEST, SIGNATURES}
     if beside:
         raise BundleError(f"{name}: '{sorted(beside)[0]}' is inside but not in {MANIFEST}")

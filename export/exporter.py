@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from limen.errors import RuntimeUnavailableError
 from limen.export.errors import ExportError
 from limen.export.finder import export_finder
-from limen.export.gate import breaches_of, check_gate, golden_of, measure_gate
+from limen.export.gate import (
+    breaches_of,
+    check_gate,
+    embedder_of,
+    golden_of,
+    marked,
+    measure_gate,
+)
 from limen.export.gate_table import breach_table, layer_table
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.learnt_ranges import Ranges, chosen_ranges
@@ -30,6 +37,7 @@ from limen.manifest import (
     Precision,
     ScalingSpec,
 )
+from limen.runtimes import RUNTIMES
 from limen.scaling import SCALING
 from limen.sealing import write_bundle
 
@@ -84,7 +92,13 @@ def export_bundle(
     try:
         from limen.export.build import build_graphs
         from limen.export.card import model_card
-        from limen.export.evidence import alignment_of, cohort_of, draw_crops, held_out_of
+        from limen.export.evidence import (
+            alignment_of,
+            cohort_of,
+            draw_crops,
+            held_out_of,
+            pictures_through,
+        )
         from limen.export.fold import fold
         from limen.train.checkpoint import load_checkpoint
         from limen.train.pictures import FIT, open_pictures
@@ -115,7 +129,10 @@ def export_bundle(
     held_out = held_out_of(embed, data_folder, fit, input_px, recipe.seed)
     report(f"comparing {len(graphs)} graphs with torch on part '{held_out.part}'")
     gate = measure_gate(graphs, held_out, recipe)
-    content, cohort, floor = cohort_of(embed, data_folder, recipe.seed, report)
+    precision = choose_precision(marked(gate, breaches_of(gate, graphs, recipe)), graphs)
+    default = default_graph(graphs, precision)
+    runs_at_a_door = pictures_through(embedder_of(default, input_px), input_px)
+    content, cohort, floor = cohort_of(default, runs_at_a_door, data_folder, recipe.seed, report)
     golden_content, golden = golden_of(graphs, input_px)
     parts = {graph.path: graph.content for graph in graphs} | {golden.path: golden_content}
     if cohort is not None:
@@ -126,7 +143,6 @@ def export_bundle(
     gate = judged(gate, graphs, floats, crops, recipe, allow, parts, show_layers)
 
     weights_licence = Licence(weights=licence, terms=terms)
-    precision = choose_precision(gate, graphs)
     manifest = Manifest(
         name=name,
         created_at=made_at.isoformat(timespec="seconds"),
@@ -184,6 +200,12 @@ def choose_precision(gate: Gate, graphs: Sequence[BuiltGraph]) -> Precision:
         if any(g.precision == precision for g in on_board):
             return precision
     raise ExportError("an export needs a graph: name one in the recipe's 'graphs'")
+
+
+def default_graph(graphs: Sequence[BuiltGraph], precision: Precision) -> BuiltGraph:
+    """The graph that a door runs where nothing else is asked for, as `Bundle.graph` chooses it."""
+    of_it = [graph for graph in graphs if graph.precision == precision]
+    return min(of_it, key=lambda graph: RUNTIMES.index(graph.runtime))
 
 
 def judged(

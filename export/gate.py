@@ -290,11 +290,16 @@ def check_gate(gate: Gate, breaches: Sequence[Breach], allow: Sequence[str], tab
             "quantiser in view. To go on all the same, name each: "
             + " ".join(f"--allow {breach.key}" for breach in forbidden)
         )
+    used = tuple(sorted(breach.key for breach in breaches))
+    return marked(gate, breaches).model_copy(update={"allowed": used})
+
+
+def marked(gate: Gate, breaches: Sequence[Breach]) -> Gate:
+    """The gate with each graph's own breaches beside its figures."""
     by_path: dict[str, list[str]] = {}
     for breach in breaches:
         by_path.setdefault(breach.graph, []).append(breach.limit)
     rows = tuple(
         row.model_copy(update={"breaches": tuple(by_path.get(row.path, ()))}) for row in gate.graphs
     )
-    used = tuple(sorted(breach.key for breach in breaches))
-    return gate.model_copy(update={"graphs": rows, "allowed": used})
+    return gate.model_copy(update={"graphs": rows})

@@ -1,7 +1,8 @@
 """Bringing a network of somebody else's: sealed with its preprocessing, judged by the same gate.
 
 The float graph is taken as it is, byte for byte, so that its model id names exactly that file. What
-is made of it (int8) answers to it in the gate, and a cohort is embedded with it.
+is made of it (int8) answers to it in the gate; the cohort is embedded with whichever of them a
+door runs.
 """
 
 from __future__ import annotations
@@ -18,9 +19,23 @@ from limen.alignment import TEMPLATE_XY
 from limen.embedder import RuntimeEmbedder
 from limen.errors import BundleError, PictureError
 from limen.export.errors import ExportError
-from limen.export.evidence import alignment_of, cohort_of, draw_crops, held_out_of
-from limen.export.exporter import choose_precision, judged
-from limen.export.gate import EMBED_BATCH, HeldOut, embedder_of, golden_of, measure_gate
+from limen.export.evidence import (
+    alignment_of,
+    cohort_of,
+    cohort_section,
+    draw_crops,
+    held_out_of,
+    pictures_through,
+)
+from limen.export.exporter import choose_precision, default_graph, judged
+from limen.export.gate import (
+    HeldOut,
+    breaches_of,
+    embedder_of,
+    golden_of,
+    marked,
+    measure_gate,
+)
 from limen.export.gate_table import HEADING, gate_caption, gate_rows
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.onnx_graphs import int8_onnx
@@ -44,7 +59,7 @@ from limen.runtimes import RUNTIMES, graph_input
 from limen.scaling import Scaling
 from limen.sealing import digest, write_bundle
 from limen.tflite_check import check_tflite
-from limen.train.pictures import FIT, Pictures, open_pictures
+from limen.train.pictures import FIT, open_pictures
 from limen.yunet import YuNetDetector
 
 MAX_GRAPH_BYTES = 200 * 2**20
@@ -124,19 +139,8 @@ def pack_bundle(
             )
         )
 
-    def embed(pictures: Pictures) -> NDArray[np.float32]:
-        starts = range(0, len(pictures), EMBED_BATCH)
-        return np.concatenate(
-            [
-                run.embed(np.stack([pictures.decode(i, px) for i in _span(s, len(pictures))]))
-                for s in starts
-            ]
-        )
-
-    content, cohort, floor = b"", None, None
     if data_folder is not None and fit is not None:
-        held_out = held_out_of(embed, data_folder, fit, px, recipe.seed)
-        content, cohort, floor = cohort_of(embed, data_folder, recipe.seed, report)
+        held_out = held_out_of(pictures_through(run, px), data_folder, fit, px, recipe.seed)
     else:
         crops = _golden_crops(px)
         held_out = HeldOut(GOLDEN_PART, crops, run.embed(crops), None)
@@ -149,6 +153,12 @@ def pack_bundle(
         scaling=scaling,
         colour=preprocessing.colour,
     )
+    default = choose_precision(marked(gate, breaches_of(gate, graphs, recipe)), graphs)
+    content, cohort, floor = b"", None, None
+    if data_folder is not None:
+        chosen = default_graph(graphs, default)
+        embed = pictures_through(embedder_of(chosen, px, scaling, preprocessing.colour), px)
+        content, cohort, floor = cohort_of(chosen, embed, data_folder, recipe.seed, report)
     golden_content, golden = golden_of(graphs, px, scaling, preprocessing.colour)
     parts = {g.path: g.content for g in graphs} | {golden.path: golden_content}
     if cohort is not None:
@@ -171,13 +181,22 @@ def pack_bundle(
         ),
         alignment=alignment_of(px),
         finder=finder,
-        default_precision=choose_precision(gate, graphs),
+        default_precision=default,
         graphs=graph_entries(graphs),
         cohort=cohort,
         golden=golden,
         threshold_floor=floor,
         licence=weights_licence,
-        card=_card(name, embedder, graphs, gate, weights_licence, preprocessing, detector),
+        card=_card(
+            name,
+            embedder,
+            graphs,
+            gate,
+            weights_licence,
+            preprocessing,
+            detector,
+            cohort_section(cohort, floor),
+        ),
         provenance={
             "packed_from": {
                 "embedder": {"file": embedder.name, "sha256": digest(graph.content)},
@@ -192,10 +211,6 @@ def pack_bundle(
     write_bundle(out, manifest, parts)
     report(f"sealed {out}")
     return manifest
-
-
-def _span(start: int, end: int) -> range:
-    return range(start, min(start + EMBED_BATCH, end))
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -276,6 +291,7 @@ def _card(
     licence: Licence,
     preprocessing: Preprocessing,
     detector: Path | None,
+    about_cohort: str,
 ) -> str:
     rows = gate_rows(gate, {g.path: len(g.content) for g in graphs})
     table = "\n".join(f"| {' | '.join(row)} |" for row in (HEADING, ["---"] * len(HEADING), *rows))
@@ -288,6 +304,6 @@ def _card(
         f"Aligned to {points} px of 112; ({preprocessing.colour} - {preprocessing.mean:g}) / "
         f"{preprocessing.divisor:g}. Faces are found by "
         f"{'OpenCV cascades' if detector is None else f'`{detector.name}` (YuNet)'}.\n\n"
-        f"## The graphs\n\nCompared {gate_caption(gate)}.\n\n{table}\n\n"
+        f"## The graphs\n\nCompared {gate_caption(gate)}.\n\n{table}\n\n{about_cohort}\n\n"
         f"## Licence of the weights: {licence.weights}\n\n{licence.terms}\n"
     )
