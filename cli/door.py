@@ -21,6 +21,7 @@ from limen.cli.options import (
     RuntimeOption,
     YuNetOption,
     gallery_path,
+    open_former,
     open_gallery,
     open_recognition,
 )
@@ -50,6 +51,10 @@ def run(
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
     yunet: YuNetOption = None,
+    former_bundle: Annotated[
+        Path | None,
+        typer.Option(help="The bundle that the gallery is moving away from, served beside it."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Watch the door: frame, decision, lock. Events go to stdout, one JSON object a line.
@@ -77,6 +82,7 @@ def run(
         "source": source,
         "gallery": gallery if config or gallery else gallery_path(None),
         "bundle": bundle,
+        "former_bundle": former_bundle,
         "runtime": runtime,
         "precision": precision,
         "yunet": yunet,
@@ -113,14 +119,15 @@ def run(
         )
 
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(
-            open_gallery(settings.gallery, model_id=ready.embedder.model_id, key=settings.key)
-        )
+        # Not bound to the door's model: while a gallery moves, that may be the former one.
+        opened = stack.enter_context(open_gallery(settings.gallery, key=settings.key))
+        former = open_former(opened, settings.former_bundle, settings.yunet, ready)
         recogniser = load_recogniser(
             opened,
             ready.embedder.model_id,
             find_lookalikes=lookalikes,
             wall_clock=wall_clock,
+            former=former,
         )
         keypad = open_keypad(settings)
         if keypad is not None:
@@ -161,6 +168,7 @@ def run(
                 reload=reload,
                 find_lookalikes=lookalikes,
                 wall_clock=wall_clock,
+                former=former,
             ),
         )
     note(f"stopped: {reason.value}; the door is locked")

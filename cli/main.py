@@ -25,6 +25,7 @@ from limen.cli import (
     finder,
     gallery,
     matching,
+    migration,
     moving,
     owner,
     pictures,
@@ -71,7 +72,8 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
+    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, migration),
+    *(audit, owner),
     *(doctor, factor, replay, service),
     *(pictures, bundle, preparation, workstation, export, finder),
 ):

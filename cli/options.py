@@ -15,6 +15,7 @@ from limen.cli.output import note
 if TYPE_CHECKING:
     from limen.bundle import Bundle
     from limen.detection import Detector
+    from limen.device.former import Former
     from limen.device.gallery import Gallery
     from limen.device.gallery.keys import KeySource
     from limen.embedder import Embedder
@@ -65,6 +66,25 @@ def open_recognition(
     detector = opened.detector(yunet, runtime, threads)
     graph = opened.graph(runtime, precision)
     return Recognition(opened, detector, opened.embedder_of(graph, detector, threads), graph)
+
+
+def open_former(
+    gallery: Gallery, bundle: Path | None, yunet: Path | None, ready: Recognition
+) -> Former | None:
+    """The model that the gallery has come from, where it is on its way and the bundle is named.
+
+    yunet: the finder of both; ready: what the door runs itself.
+    """
+    from limen.bundle import open_bundle
+    from limen.device.former import former_of
+
+    if bundle is None:
+        return None
+    move = gallery.move_under_way()
+    if move is None:
+        note("the gallery is not on its way to another model: former_bundle is not needed any more")
+        return None
+    return former_of(open_bundle(bundle), move.former, ready.detector, yunet)
 
 
 def gallery_path(path: Path | None) -> Path:

@@ -34,6 +34,7 @@ FIXED = (
     "audit",
     "audit_scores",
     "bundle",
+    "former_bundle",
     "runtime",
     "precision",
     "yunet",

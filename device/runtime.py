@@ -12,6 +12,7 @@ from enum import StrEnum
 from limen.device.camera_health import HealthMonitor
 from limen.device.door import Door, DoorStep
 from limen.device.events import Event, EventKind, EventSink
+from limen.device.former import Former
 from limen.device.gallery import Gallery
 from limen.device.keypad import Keypad
 from limen.device.lock import NoticeKind
@@ -20,6 +21,7 @@ from limen.device.permission import Permission
 from limen.device.recogniser import Recogniser
 from limen.device.reconnecting import ReconnectingSource
 from limen.device.rights import WallTime, believed_now
+from limen.device.side_by_side import load_moving
 from limen.device.sources import FrameSource
 from limen.device.values import Admission, Decision, Frame, Verdict
 from limen.errors import CalibrationError, GalleryError, LimenError, ModelMismatchError, SourceError
@@ -48,7 +50,8 @@ class Attendants:
     keypad: entries of a second factor; manager: systemd; health: judges the camera; hang_up: asked
     between frames whether the configuration is to be read again, which `reload` then does.
     find_lookalikes: whether the recogniser compares subjects with each other when it is loaded;
-    wall_clock: by which the gallery's schedules and expiries are judged.
+    wall_clock: by which the gallery's schedules and expiries are judged; former: the model that the
+    gallery has come from, while it is on its way to another.
     """
 
     keypad: Keypad | None = None
@@ -58,6 +61,7 @@ class Attendants:
     reload: Callable[[Door], None] = lambda _: None
     find_lookalikes: bool = False
     wall_clock: Callable[[], WallTime] = believed_now
+    former: Former | None = None
 
 
 def load_recogniser(
@@ -66,8 +70,11 @@ def load_recogniser(
     *,
     find_lookalikes: bool = False,
     wall_clock: Callable[[], WallTime] = believed_now,
+    former: Former | None = None,
 ) -> Recogniser:
     """The recogniser of a gallery at its operating point.
+
+    former: what embeds as the model that a gallery on its way to another has come from.
 
     wall_clock: by which schedules and expiries are judged; one that is not trusted admits nobody
     who has either.
@@ -76,6 +83,12 @@ def load_recogniser(
     where it has no operating point. A stale point is used with a warning: the gallery has changed,
     the evidence has not.
     """
+    if move := gallery.move_under_way():
+        return load_moving(
+            *(gallery, move, model_id, former),
+            find_lookalikes=find_lookalikes,
+            wall_clock=wall_clock,
+        )
     found = gallery.model_id
     if found != model_id:
         raise ModelMismatchError(
@@ -245,6 +258,7 @@ class _Loop:
                     self._door.model_id,
                     find_lookalikes=self._attendants.find_lookalikes,
                     wall_clock=self._attendants.wall_clock,
+                    former=self._attendants.former,
                 )
             )
             self._changes = changes
