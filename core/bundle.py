@@ -198,7 +198,10 @@ class Bundle:
         """The strangers of a calibration. BundleError where the bundle carries none."""
         part = self.manifest.cohort
         if part is None:
-            raise BundleError(f"{self._name} carries no cohort; calibrate with another bundle")
+            raise BundleError(
+                f"{self._name} carries no cohort, so there are no strangers to compare with; make "
+                "it again from a folder that has some ('limen prepare --cohort'), or use another"
+            )
         return decode_cohort(self.part(part.path), self.manifest.embedding_size)
 
 

@@ -143,7 +143,7 @@ def threshold_floor(cohort: CohortEmbeddings, rng: np.random.Generator) -> float
 def cohort_section(cohort: Cohort | None, threshold_floor: float | None) -> str:
     """What a model card says of the cohort and the floor."""
     if cohort is None:
-        text = "None: calibration has only the people who are enrolled, and says so."
+        text = "None: nobody can be enrolled or calibrated with this bundle (`limen prepare --cohort`)."
     else:
         text = (
             f"{cohort.embeddings:,} embeddings of {cohort.subjects:,} people of part '{COHORT}', "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from limen.errors import RuntimeUnavailableError
 from limen.export.errors import ExportError
-from limen.export.finder import export_finder
+from limen.export.finder import ExportedFinder, export_finder
 from limen.export.gate import (
     breaches_of,
     check_gate,
@@ -137,10 +137,14 @@ def export_bundle(
     parts = {graph.path: graph.content for graph in graphs} | {golden.path: golden_content}
     if cohort is not None:
         parts[cohort.path] = content
-    found = None if finder is None else export_finder(*finder, seed=recipe.seed, report=report)
+    found = (
+        None
+        if finder is None
+        else (export_finder(*finder, seed=recipe.seed, recipe=recipe.finder, report=report))
+    )
     if found is not None:
         parts |= found.parts
-    gate = judged(gate, graphs, floats, crops, recipe, allow, parts, show_layers)
+    gate = judged(gate, graphs, floats, crops, recipe, allow, parts, show_layers, finder=found)
 
     weights_licence = Licence(weights=licence, terms=terms)
     manifest = Manifest(
@@ -218,15 +222,19 @@ def judged(
     parts: Mapping[str, bytes],
     layers_shown: bool = False,
     prepare: Prepare | None = None,
+    finder: ExportedFinder | None = None,
 ) -> Gate:
     """The gate, judged. The manifest and card are small against the parts whose size is judged."""
     breaches = breaches_of(gate, graphs, recipe, sum(len(part) for part in parts.values()))
+    if finder is not None:
+        breaches += finder.breaches
     table = breach_table(breaches)
     forbidden = {breach.graph for breach in breaches if breach.key not in allow}
     broken = [g for g in graphs if g.precision == "int8" and g.path in forbidden]
     if broken and not layers_shown:
         table += "\n" + layer_tables(broken, floats, crops, True, prepare)
-    return check_gate(gate, breaches, allow, table)
+    finder_paths = [] if finder is None else [graph.path for graph in finder.entry.graphs]
+    return check_gate(gate, breaches, allow, table, finder_paths)
 
 
 def layer_tables(

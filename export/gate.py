@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from limen.export.comparison import (
 from limen.export.errors import ExportError
 from limen.export.graphs import BuiltGraph
 from limen.export.latency import measure_latency
-from limen.export.recipe import ExportRecipe, Limits
+from limen.export.recipe import ExportRecipe, FinderLimits, Limits
 from limen.gate_results import Gate, GateGraph, Latency
 from limen.golden import make_golden
 from limen.manifest import Golden
@@ -265,14 +265,21 @@ def latency_ratio(row: GateGraph, peer: GateGraph | None) -> float | None:
     return round(row.latency[0].median_ms / peer.latency[0].median_ms, 3)
 
 
-def check_gate(gate: Gate, breaches: Sequence[Breach], allow: Sequence[str], table: str) -> Gate:
+def check_gate(
+    gate: Gate,
+    breaches: Sequence[Breach],
+    allow: Sequence[str],
+    table: str,
+    finder_paths: Collection[str] = (),
+) -> Gate:
     """Return the gate with its breaches and what was allowed, or raise ExportError with `table`.
 
     allow: keys of breaches that whoever exports accepts. A key is refused unless it names a graph
-    or limit of this export, so that a slip of the pen allows nothing.
+    (the embedder's, or one of `finder_paths`) or limit of this export, so that a slip of the pen
+    allows nothing.
     """
-    limits = {*Limits.model_fields, "max_megabytes"}
-    paths = {row.path for row in gate.graphs} | {BUNDLE}
+    limits = {*Limits.model_fields, *FinderLimits.model_fields, "max_megabytes"}
+    paths = {row.path for row in gate.graphs} | {BUNDLE, *finder_paths}
     for key in allow:
         path, _, limit = key.partition(":")
         if path not in paths or limit not in limits:

@@ -25,6 +25,7 @@ from limen.errors import LimenError
 from limen.export.errors import ExportError
 from limen.export.pack import pack_bundle
 from limen.export.recipe import load_export_recipe
+from limen.images import letterbox
 from limen.sealing import digest
 
 
@@ -52,6 +53,12 @@ def test_packed_network_is_that_file_with_its_preprocessing(tmp_path: Path) -> N
         bundle.embedder().embed(crops), unit_norm(np.concatenate(by_hand)), atol=1e-5
     )
     assert {r.outcome for r in replay(bundle)} == {"conforms"}
+    # A door aligns at 112 px, whatever its network takes.
+    at_the_door = np.random.default_rng(1).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
+    scaled = np.stack([letterbox(crop, 32) for crop in at_the_door])
+    np.testing.assert_array_equal(
+        bundle.embedder().embed(at_the_door), bundle.embedder().embed(scaled)
+    )
 
 
 def test_data_gives_a_gate_and_int8_answers_to_the_file(
