@@ -186,10 +186,10 @@ class _Loop:
 
     def start(self) -> None:
         self._door.lock.lock()
-        self._door.lock.take_notices()
         self._load()
         self._attendants.manager.ready("watching")
         self._emit(Event(EventKind.STARTED))
+        self._tell_notices()  # a casing that is open, a door that was forced in the meantime
 
     def stopping(self) -> None:
         self._attendants.manager.stopping()

@@ -266,11 +266,12 @@ def test_what_the_lock_tells_becomes_events(gallery: Gallery) -> None:
             return notices
 
     lock, sink = Telling(), RecordingSink()
+    lock.told.append(LockNotice(NoticeKind.TAMPER, -1.0, "before the start"))
     door, _ = door_of(gallery, lock=lock)
     frames = lived(None, None)
     forced = [LockNotice(NoticeKind.FORCED, 0.0), LockNotice(NoticeKind.TAMPER, 0.0)]
     run_door(Frames(frames[0], lambda: lock.told.extend(forced), frames[1]), door, [sink])
-    assert sink.kinds() == ["started", "door_forced", "tamper", "stopped"]
+    assert sink.kinds() == ["started", "tamper", "door_forced", "tamper", "stopped"]
 
 
 def test_lost_lock_ends_the_door(gallery: Gallery) -> None:
