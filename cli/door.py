@@ -66,12 +66,14 @@ def run(
     from limen.device.event_file import EventFile
     from limen.device.events import EventSink, JsonLines
     from limen.device.gatekeeper import Demand
+    from limen.device.loading import load_recogniser
     from limen.device.lock_config import open_lock
     from limen.device.notify import ServiceManager
     from limen.device.reconnecting import ReconnectingSource
-    from limen.device.runtime import Attendants, load_recogniser, run_door
+    from limen.device.runtime import run_door
     from limen.device.sources import FrameClock, is_live, open_source
     from limen.device.trusted_clock import TrustedClock
+    from limen.device.watch import Attendants
 
     given: dict[str, Any] = {
         "source": source,

@@ -171,11 +171,11 @@ def _session(
     answers: bool,
 ) -> Iterator[Happening]:
     from limen.device.assembly import make_door
+    from limen.device.loading import load_recogniser
     from limen.device.lock import SimulatedLock
     from limen.device.permission import Permission
     from limen.device.recogniser import Recogniser
     from limen.device.recording import SessionSource
-    from limen.device.runtime import load_recogniser
     from limen.device.simulation import happened
     from limen.device.values import Verdict
 

@@ -30,14 +30,16 @@ from limen.device.fakes import (
 from limen.device.following import FaceRule
 from limen.device.gallery import Gallery
 from limen.device.gatekeeper import Gatekeeper
+from limen.device.loading import load_recogniser
 from limen.device.lock import LockNotice, NoticeKind, SimulatedLock
 from limen.device.notify import ServiceManager
 from limen.device.reconnecting import ReconnectingSource
-from limen.device.runtime import Attendants, StopReason, load_recogniser, run_door
+from limen.device.runtime import run_door
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import ArraySource
 from limen.device.trusted_clock import TrustedClock
 from limen.device.values import Frame, Verdict
+from limen.device.watch import Attendants, StopReason
 from limen.errors import ConfigError, GalleryError, LockError, SourceError
 
 RED, GREEN = (250, 10, 10), (10, 250, 10)
