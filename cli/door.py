@@ -93,7 +93,7 @@ def run(
     ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
     lookalikes = settings.second_factor.demand is Demand.CONTESTED
     wall_clock = TrustedClock(settings.clock_trust)
-    gatekeeper = make_gatekeeper(settings, wall_clock)
+    gatekeeper = make_gatekeeper(settings)
     live = is_live(settings.source)
 
     def hung_up() -> bool:

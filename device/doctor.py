@@ -7,7 +7,7 @@ import platform
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from limen.device.gallery import Gallery
 from limen.device.gatekeeper import Demand
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import is_live, open_source
+from limen.device.subjects import SubjectDetails
 from limen.device.trusted_clock import TrustedClock
 from limen.errors import LimenError
 from limen.runtimes import available_runtimes
@@ -32,6 +33,7 @@ THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 HOT_C, FREE_MB = 80.0, 200.0
 CAMERA_S, CAMERA_FRAMES = 8.0, 10
 DIM_MEAN, BRIGHT_MEAN = 40.0, 215.0
+TRUST_REMEDY = "timedatectl set-ntp true, or fit a battery-backed clock and set clock_trust = 'rtc'"
 
 
 class Grade(StrEnum):
@@ -62,7 +64,8 @@ def examine(
 ) -> Iterator[Finding]:
     """Examine the door of a configuration, from the cheap to the slow. Drives no pin.
 
-    open_gallery: opens the configuration's gallery, with its key; its errors are a finding. camera: whether the source is opened; a door that runs already holds it.
+    open_gallery: opens the configuration's gallery, with its key; its errors are a finding.
+    camera: whether the source is opened; a door that runs already holds it.
     """
     yield versions()
     yield disk(config.gallery.parent)
@@ -157,18 +160,24 @@ def throttling(path: Path = THROTTLED) -> Finding:
 
 
 def clock(config: DoorConfig) -> Finding:
-    """Whether schedules can be kept."""
+    """Whether hours and expiries can be kept."""
     wall = TrustedClock(config.clock_trust)()
     told = wall.now.isoformat(timespec="seconds")
     if wall.trusted:
         return Finding("clock", Grade.OK, f"{told}, trusted")
-    scheduled = bool(config.schedules)
-    return Finding(
-        "clock",
-        Grade.FAIL if scheduled else Grade.WARN,
-        f"{told}, not trusted" + (": schedules admit nobody" if scheduled else ""),
-        "timedatectl set-ntp true, or fit a battery-backed clock and set clock_trust = 'rtc'",
-    )
+    return Finding("clock", Grade.WARN, f"{told}, not trusted", TRUST_REMEDY)
+
+
+def hours(details: Sequence[SubjectDetails], config: DoorConfig) -> Finding:
+    """Who may enter only at times, or not any more; nobody of them while the clock is not trusted."""
+    timed = sum(bool(each.schedule) or each.expires_at is not None for each in details)
+    barred = sum(not each.may_enter for each in details)
+    text = f"{timed} with hours or an expiry, {barred} who may not enter"
+    if timed and not TrustedClock(config.clock_trust)().trusted:
+        return Finding(
+            "hours", Grade.FAIL, f"{text}; the clock is not trusted: {timed} stay out", TRUST_REMEDY
+        )
+    return Finding("hours", Grade.OK, text)
 
 
 def lock(config: DoorConfig) -> Finding:
@@ -230,7 +239,8 @@ def gallery(
     """Whether the gallery is of this bundle, holds somebody, and is calibrated."""
     try:
         with open_gallery() as opened:
-            found, people = opened.model_id, len(opened.subjects())
+            found, subjects = opened.model_id, opened.subjects()
+            people = len(subjects)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
         detector = bundle.detector(config.yunet)
         expected = bundle.embedder(config.runtime, config.precision, detector).model_id
@@ -248,6 +258,7 @@ def gallery(
         yield Finding("gallery", Grade.FAIL, "nobody is enrolled", "limen enrol SUBJECT PICTURE…")
     else:
         yield Finding("gallery", Grade.OK, f"{people} subjects")
+        yield hours([subject.details for subject in subjects], config)
     if point is None:
         yield Finding("threshold", Grade.FAIL, "never calibrated", "limen calibrate")
     elif stale:

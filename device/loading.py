@@ -8,7 +8,7 @@ from collections.abc import Callable
 from limen.device.gallery import Gallery
 from limen.device.permission import Permission
 from limen.device.recogniser import Recogniser
-from limen.device.rights import WallTime, believed_now
+from limen.device.trusted_clock import WallTime, believed_now
 from limen.errors import CalibrationError, ModelMismatchError
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from limen.device.keypad import Keypad
 from limen.device.loading import load_recogniser
 from limen.device.lock import NoticeKind
 from limen.device.notify import ServiceManager
-from limen.device.rights import WallTime, believed_now
+from limen.device.trusted_clock import WallTime, believed_now
 from limen.device.values import Admission, Decision, Frame, Verdict
 from limen.errors import GalleryError, LimenError, SourceError
 

@@ -37,7 +37,6 @@ from limen.device.reconnecting import ReconnectingSource
 from limen.device.runtime import run_door
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import ArraySource
-from limen.device.trusted_clock import TrustedClock
 from limen.device.values import Frame, Verdict
 from limen.device.watch import Attendants, StopReason
 from limen.errors import ConfigError, GalleryError, LockError, SourceError
@@ -84,7 +83,7 @@ def door_of(
     gallery: Gallery, config: DoorConfig | None = None, lock: SimulatedLock | None = None
 ) -> tuple[Door, Gatekeeper]:
     settings = config or DoorConfig()
-    keeper = make_gatekeeper(settings, TrustedClock())
+    keeper = make_gatekeeper(settings)
     recogniser = load_recogniser(gallery, FAKE_MODEL_ID)
     door = make_door(
         settings, FakeDetector(), FakeEmbedder(), recogniser, keeper, lock or SimulatedLock()
