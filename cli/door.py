@@ -90,7 +90,9 @@ def run(
     stop, hang_up = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: hang_up.set())
-    ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
+    ready = open_recognition(
+        settings.bundle, settings.runtime, settings.precision, settings.yunet, settings.gallery
+    )
     lookalikes = settings.second_factor.demand is Demand.CONTESTED
     wall_clock = TrustedClock(settings.clock_trust)
     gatekeeper = make_gatekeeper(settings)

@@ -185,7 +185,9 @@ def _session(
     from limen.device.simulation import happened
     from limen.device.values import Verdict
 
-    ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
+    ready = open_recognition(
+        settings.bundle, settings.runtime, settings.precision, settings.yunet, gallery
+    )
     with open_gallery(gallery, model_id=ready.embedder.model_id, key=settings.key) as opened:
         recogniser = load_recogniser(
             opened, ready.embedder.model_id, find_lookalikes=True, wall_clock=clock

@@ -211,7 +211,7 @@ def not_this_person(
     """Say that the person in these pictures is not the subject, though the door took them for it."""
     from limen.device.enrolment import shots_from_pictures
 
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="enrol") as opened:
         taken = shots_from_pictures(pictures, ready.detector, ready.embedder)
         for refusal in taken.refused:

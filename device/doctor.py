@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 
 from limen.bundle import Bundle, open_bundle
+from limen.detection import Detector
 from limen.device.camera_health import HealthMonitor
 from limen.device.config import DoorConfig
 from limen.device.gallery import Gallery
 from limen.device.gatekeeper import Demand
+from limen.device.models import open_models
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import is_live, open_source
 from limen.device.subjects import SubjectDetails
 from limen.device.trusted_clock import TrustedClock
+from limen.embedder import Embedder
 from limen.errors import LimenError
 from limen.runtimes import available_runtimes
 
@@ -221,8 +224,7 @@ def second_factor(config: DoorConfig) -> Finding:
 def model(bundle: Bundle, config: DoorConfig) -> Finding:
     """Whether finder and embedder run here, and how long a face takes."""
     try:
-        detector = bundle.detector(config.yunet)
-        embedder = bundle.embedder(config.runtime, config.precision, detector)
+        _, embedder = _models(bundle, config)
         crop = np.zeros((1, 112, 112, 3), np.uint8)
         embedder.embed(crop)
         started_s = time.perf_counter()
@@ -242,8 +244,7 @@ def gallery(
             found, subjects = opened.model_id, opened.subjects()
             people = len(subjects)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
-        detector = bundle.detector(config.yunet)
-        expected = bundle.embedder(config.runtime, config.precision, detector).model_id
+        expected = _models(bundle, config)[1].model_id
     except LimenError as error:
         yield _failure("gallery", error)
         return
@@ -267,6 +268,16 @@ def gallery(
         yield Finding(
             "threshold", Grade.OK, f"{point.threshold:.4f}, FMR at most {point.max_fmr:g}"
         )
+
+
+def _models(bundle: Bundle, config: DoorConfig) -> tuple[Detector, Embedder]:
+    return open_models(
+        bundle,
+        config.gallery,
+        runtime=config.runtime,
+        precision=config.precision,
+        yunet=config.yunet,
+    )
 
 
 def see(config: DoorConfig) -> Iterator[Finding]:
