@@ -159,6 +159,7 @@ def measure_finder(
             graph.path,
             min_confidence * BORDERLINE,
             closer_looks=0,
+            doubts=0,
         )
         shared, errors = [], []
         for picture, faces in zip(pictures, expected, strict=True):
