@@ -15,6 +15,7 @@ from limen.cli.options import (
     Recognition,
     RuntimeOption,
     YuNetOption,
+    gallery_path,
     open_gallery,
     open_recognition,
 )
@@ -56,7 +57,7 @@ def migrate(
 
     if leave_behind and not finish:
         raise ConfigError("--leave-behind goes with --finish")
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     need = None if dry_run else "delete" if finish else "enrol"
     with open_gallery(gallery, need=need) as opened:
         move = opened.move_under_way()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from limen.bundle import Bundle
 from limen.detection import Detector
 from limen.embedder import Embedder
 from limen.errors import ModelMismatchError
+from limen.manifest import GraphFinder
 from limen.runtimes import available_runtimes
 
 
@@ -29,16 +31,26 @@ def former_of(
     made, where it was none of the bundle's. ModelMismatchError where no graph of the bundle's that
     runs here is that model.
     """
-    detector = bundle.detector(yunet)
-    for graph in bundle.manifest.graphs:
-        if graph.runtime in available_runtimes() and (
-            bundle.manifest.model_id(graph, detector.detector_id) == model_id
-        ):
-            shared = detector.detector_id == own.detector_id
-            return Former(
-                bundle.embedder_of(graph, detector, threads), None if shared else detector
-            )
+    for detector in _detectors(bundle, yunet):
+        for graph in bundle.manifest.graphs:
+            if graph.runtime in available_runtimes() and (
+                bundle.manifest.model_id(graph, detector.detector_id) == model_id
+            ):
+                shared = detector.detector_id == own.detector_id
+                return Former(
+                    bundle.embedder_of(graph, detector, threads), None if shared else detector
+                )
     raise ModelMismatchError(
         f"bundle '{bundle.manifest.name}' has no graph of model {model_id[:8]}…, which the gallery "
         "is moving away from: name the bundle that the gallery was made with"
     )
+
+
+def _detectors(bundle: Bundle, yunet: Path | None) -> Iterator[Detector]:
+    """The finders that a gallery of this bundle may have been made with, the default first."""
+    yield bundle.detector(yunet)
+    finder = bundle.manifest.finder
+    if yunet is None and isinstance(finder, GraphFinder):
+        for graph in finder.graphs:
+            if graph.runtime in available_runtimes():
+                yield bundle.detector(runtime=graph.runtime, precision=graph.precision)

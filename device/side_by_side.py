@@ -24,8 +24,8 @@ from limen.device.gallery import Gallery
 from limen.device.gallery.moving import Move, former_references
 from limen.device.permission import Permission
 from limen.device.recogniser import Recogniser
-from limen.device.rights import WallTime
 from limen.device.subjects import References
+from limen.device.trusted_clock import WallTime
 from limen.device.values import Decision, Frame, Outcome
 from limen.errors import CalibrationError, ModelMismatchError, PictureError
 from limen.recognition import FaceSample

@@ -16,6 +16,7 @@ from limen.export.finder import ExportedFinder, export_finder
 from limen.export.gate import (
     breaches_of,
     check_gate,
+    embed_with,
     embedder_of,
     golden_of,
     marked,
@@ -37,7 +38,6 @@ from limen.manifest import (
     Precision,
     ScalingSpec,
 )
-from limen.runtimes import RUNTIMES
 from limen.scaling import SCALING
 from limen.sealing import write_bundle
 
@@ -71,6 +71,7 @@ def export_bundle(
     show_layers: bool = False,
     finder: tuple[Path, Path] | None = None,
     ranges: Ranges | None = None,
+    groups: Sequence[Path] = (),
     report: Say = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Manifest:
@@ -84,8 +85,9 @@ def export_bundle(
     is given; show_layers: report every int8 layer's error, not only after a breach; finder: a
     finder's checkpoint and its labels, see `limen.export.finder`, without which the bundle's finder
     is OpenCV's cascades; ranges: 'learnt' takes the int8 ranges that the checkpoint was trained
-    with, 'calibrated' those of pictures, None the former where there are any. `report` is told each
-    step.
+    with, 'calibrated' those of pictures, None the former where there are any; groups: folders of
+    pictures labelled by group, see `limen.export.groups`, for the card's false-match rates by age
+    and the like. `report` is told each step.
     ExportError with a table where a graph breaks a limit; CheckpointError, PicturesError and
     RuntimeUnavailableError as their causes raise them. Nothing is written then.
     """
@@ -99,6 +101,7 @@ def export_bundle(
             held_out_of,
             pictures_through,
         )
+        from limen.export.fairness import measure_fairness
         from limen.export.fold import fold
         from limen.train.checkpoint import load_checkpoint
         from limen.train.pictures import FIT, open_pictures
@@ -147,6 +150,12 @@ def export_bundle(
     gate = judged(gate, graphs, floats, crops, recipe, allow, parts, show_layers, finder=found)
 
     weights_licence = Licence(weights=licence, terms=terms)
+    fairness = None
+    if groups:
+        report(f"false-match rates by group, of {', '.join(folder.name for folder in groups)}")
+        fairness = measure_fairness(
+            groups, held_out, lambda crops: embed_with(default, crops), recipe.seed
+        )
     manifest = Manifest(
         name=name,
         created_at=made_at.isoformat(timespec="seconds"),
@@ -174,6 +183,7 @@ def export_bundle(
             licence=weights_licence,
             pictures=pictures,
             finder=found,
+            fairness=fairness,
         ),
         provenance={
             **_provenance(checkpoint, recipe, len(crops), "learnt" if learnt else "calibrated"),
@@ -207,9 +217,9 @@ def choose_precision(gate: Gate, graphs: Sequence[BuiltGraph]) -> Precision:
 
 
 def default_graph(graphs: Sequence[BuiltGraph], precision: Precision) -> BuiltGraph:
-    """The graph that a door runs where nothing else is asked for, as `Bundle.graph` chooses it."""
-    of_it = [graph for graph in graphs if graph.precision == precision]
-    return min(of_it, key=lambda graph: RUNTIMES.index(graph.runtime))
+    """The graph that a door with both runtimes runs: of `precision`, and TFLite's where it can."""
+    fitting = [graph for graph in graphs if graph.precision == precision]
+    return next((graph for graph in fitting if graph.runtime == "tflite"), fitting[0])
 
 
 def judged(

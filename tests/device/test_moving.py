@@ -21,7 +21,7 @@ from limen.device.gallery.keys import default_key
 from limen.device.gallery.moving import finish, former_references, stage, switch
 from limen.device.gallery.schema import VERSION_2
 from limen.device.gallery.signing import verified
-from limen.device.runtime import load_recogniser
+from limen.device.loading import load_recogniser
 from limen.device.side_by_side import SideBySide
 from limen.device.subjects import SubjectDetails
 from limen.device.values import Frame, Outcome
