@@ -107,6 +107,20 @@ class GoldenExpectation(BaseModel):
     max_distance: float = Field(gt=0, le=2)
 
 
+class FinderExpectation(BaseModel):
+    """What one graph of the finder must answer to the golden scene (`limen.golden_finder`).
+
+    The kept numbers may differ by at most `max_difference` on average; cells whose stored logit is
+    farther than `too_close` from the finder's least confidence must stay on their side of it.
+    """
+
+    model_config = _STRICT
+
+    path: PartName
+    max_difference: float = Field(gt=0, le=10)
+    too_close: float = Field(ge=0, le=10)
+
+
 class Golden(Part):
     """Pictures of nobody with the embeddings and decisions that every board must give.
 
@@ -116,6 +130,7 @@ class Golden(Part):
 
     inputs: int = Field(ge=2, le=64)
     expected: tuple[GoldenExpectation, ...] = Field(min_length=1, max_length=32)
+    finder: tuple[FinderExpectation, ...] = Field((), max_length=32)
 
 
 class ScalingSpec(BaseModel):

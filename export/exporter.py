@@ -18,11 +18,11 @@ from limen.export.gate import (
     check_gate,
     embed_with,
     embedder_of,
-    golden_of,
     marked,
     measure_gate,
 )
 from limen.export.gate_table import breach_table, layer_table
+from limen.export.golden_part import golden_answers, golden_of
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.learnt_ranges import Ranges, chosen_ranges
 from limen.export.onnx_graphs import Prepare, scaled_channels_first
@@ -136,15 +136,14 @@ def export_bundle(
     default = default_graph(graphs, precision)
     runs_at_a_door = pictures_through(embedder_of(default, input_px), input_px)
     content, cohort, floor = cohort_of(default, runs_at_a_door, data_folder, recipe.seed, report)
-    golden_content, golden = golden_of(graphs, input_px)
+    found = None
+    if finder is not None:
+        found = export_finder(*finder, seed=recipe.seed, recipe=recipe.finder, report=report)
+    answers = golden_answers(found.entry, found.parts) if found else []
+    golden_content, golden = golden_of(graphs, input_px, finder=answers)
     parts = {graph.path: graph.content for graph in graphs} | {golden.path: golden_content}
     if cohort is not None:
         parts[cohort.path] = content
-    found = (
-        None
-        if finder is None
-        else (export_finder(*finder, seed=recipe.seed, recipe=recipe.finder, report=report))
-    )
     if found is not None:
         parts |= found.parts
     gate = judged(gate, graphs, floats, crops, recipe, allow, parts, show_layers, finder=found)

@@ -18,7 +18,13 @@ from limen.export.gate import Breach
 from limen.export.graphs import BuiltGraph, equivalents_of
 from limen.export.recipe import FinderExport, FinderLimits
 from limen.finder import FinderDetector, FinderInput
-from limen.manifest import FinderGraph, FinderParity, GraphFinder, Precision, ScalingSpec
+from limen.manifest import (
+    FinderGraph,
+    FinderParity,
+    GraphFinder,
+    Precision,
+    ScalingSpec,
+)
 from limen.runtimes import open_session
 from limen.scaling import SCALING
 

@@ -29,9 +29,7 @@ from limen.export.graphs import BuiltGraph
 from limen.export.latency import measure_latency
 from limen.export.recipe import ExportRecipe, FinderLimits, Limits
 from limen.gate_results import Gate, GateGraph, Latency
-from limen.golden import make_golden
-from limen.manifest import Golden
-from limen.runtimes import TFLITE, open_reference_session, open_session
+from limen.runtimes import open_session
 from limen.scaling import SCALING, Scaling
 
 EMBED_BATCH = 32
@@ -78,25 +76,6 @@ def embedder_of(
         scaling=scaling,
         colour=colour,
     )
-
-
-def golden_of(
-    graphs: Sequence[BuiltGraph], px: int, scaling: Scaling = SCALING, colour: str = "RGB"
-) -> tuple[bytes, Golden]:
-    """The golden inputs' part and entry, for all graphs.
-
-    A TFLite int8 graph is run on the reference kernels too: how far those are from the fast ones
-    says how far a board with other kernels may be.
-    """
-    embedders = {g.path: (g.precision, embedder_of(g, px, scaling, colour)) for g in graphs}
-    others = {
-        g.path: RuntimeEmbedder(
-            open_reference_session(g.content), g.path, px, g.layout, scaling, colour
-        )
-        for g in graphs
-        if g.runtime == TFLITE and g.precision == "int8"
-    }
-    return make_golden(embedders, px, others)
 
 
 def embed_with(

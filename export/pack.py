@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.alignment import TEMPLATE_XY
-from limen.embedder import RuntimeEmbedder
-from limen.errors import BundleError, PictureError
 from limen.export.errors import ExportError
 from limen.export.evidence import (
     alignment_of,
@@ -28,24 +26,30 @@ from limen.export.evidence import (
     pictures_through,
 )
 from limen.export.exporter import choose_precision, default_graph, judged
+from limen.export.foreign import (
+    FINDER_FILE,
+    embedding_size,
+    finder_entry,
+    foreign_finder,
+    foreign_graph,
+    golden_crops,
+)
 from limen.export.gate import (
     HeldOut,
     breaches_of,
     embedder_of,
-    golden_of,
     marked,
     measure_gate,
 )
 from limen.export.gate_table import HEADING, gate_caption, gate_rows
+from limen.export.golden_part import golden_of
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.onnx_graphs import int8_onnx
 from limen.export.provenance import packages_and_commit
 from limen.export.recipe import ExportRecipe, load_export_recipe
 from limen.gate_results import Gate
-from limen.golden import draw_golden_inputs
 from limen.manifest import (
     LAST_SEQUENCE,
-    FinderGraph,
     HaarFinder,
     InputSpec,
     Licence,
@@ -54,16 +58,10 @@ from limen.manifest import (
     ScalingSpec,
     YuNetFinder,
 )
-from limen.onnx_check import check_onnx
-from limen.runtimes import RUNTIMES, graph_input
 from limen.scaling import Scaling
 from limen.sealing import digest, write_bundle
-from limen.tflite_check import check_tflite
 from limen.train.pictures import FIT, open_pictures
-from limen.yunet import YuNetDetector
 
-MAX_GRAPH_BYTES = 200 * 2**20
-FINDER_FILE = "finder.onnx"
 GOLDEN_PART = "golden inputs"
 
 Say = Callable[[str], None]
@@ -112,13 +110,13 @@ def pack_bundle(
     recipe = recipe or load_export_recipe()
     made_at = clock()
     scaling = Scaling(preprocessing.mean, preprocessing.divisor)
-    graph, px = _foreign_graph(embedder, precision)
+    graph, px = foreign_graph(embedder, precision)
     run = embedder_of(graph, px, scaling, preprocessing.colour)
-    size = _embedding_size(run, px, graph.path)
+    size = embedding_size(run, px, graph.path)
     report(f"{graph.path}: {graph.layout}, {px} px, {size} numbers a face")
 
     fit = None if data_folder is None else open_pictures(data_folder, FIT)
-    graphs, ranges = [graph], _golden_crops(px)
+    graphs, ranges = [graph], golden_crops(px)
     floats: dict[str, bytes] = {graph.runtime: graph.content}
 
     def prepare(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -142,7 +140,7 @@ def pack_bundle(
     if data_folder is not None and fit is not None:
         held_out = held_out_of(pictures_through(run, px), data_folder, fit, px, recipe.seed)
     else:
-        crops = _golden_crops(px)
+        crops = golden_crops(px)
         held_out = HeldOut(GOLDEN_PART, crops, run.embed(crops), None)
     report(f"comparing with {graph.path} on '{held_out.part}'")
     gate = measure_gate(
@@ -165,8 +163,8 @@ def pack_bundle(
         parts[cohort.path] = content
     finder: HaarFinder | YuNetFinder = HaarFinder()
     if detector is not None:
-        parts[FINDER_FILE] = _finder(detector)
-        finder = YuNetFinder(graphs=(_finder_entry(parts[FINDER_FILE]),))
+        parts[FINDER_FILE] = foreign_finder(detector)
+        finder = YuNetFinder(graphs=(finder_entry(parts[FINDER_FILE]),))
     gate = judged(gate, graphs, floats, ranges, recipe, allow, parts, False, prepare)
     weights_licence = Licence(weights=licence, terms=terms)
     manifest = Manifest(
@@ -211,76 +209,6 @@ def pack_bundle(
     write_bundle(out, manifest, parts)
     report(f"sealed {out}")
     return manifest
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        if path.stat().st_size > MAX_GRAPH_BYTES:
-            raise ExportError(f"{path}: larger than {MAX_GRAPH_BYTES // 2**20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise ExportError(f"{path}: {what} cannot be read ({error.strerror})") from error
-
-
-def _foreign_graph(path: Path, precision: Precision) -> tuple[BuiltGraph, int]:
-    """The graph as it is, and the side of the crop that it takes."""
-    content = _read(path, "the embedder")
-    runtime = path.suffix.removeprefix(".")
-    if runtime not in RUNTIMES:
-        raise ExportError(f"{path}: expected an .onnx or .tflite file")
-    (check_onnx if runtime == "onnx" else check_tflite)(content, path.name)
-    shape = graph_input(runtime, content)
-    if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]:
-        ordered, px = "NCHW", shape[2]
-    elif len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2]:
-        ordered, px = "NHWC", shape[1]
-    else:
-        ordered, px = "", None
-    if px is None:
-        raise ExportError(
-            f"{path}: takes {shape}, expected square crops of three channels, of a fixed size"
-        )
-    graph = BuiltGraph(
-        path=f"embedder.{precision}.{runtime}",
-        runtime="onnx" if runtime == "onnx" else "tflite",
-        precision=precision,
-        content=content,
-        batch=shape[0],
-        ordered="NCHW" if ordered == "NCHW" else "NHWC",
-    )
-    return graph, px
-
-
-def _golden_crops(px: int) -> NDArray[np.uint8]:
-    return draw_golden_inputs().crops(px)
-
-
-def _embedding_size(run: RuntimeEmbedder, px: int, path: str) -> int:
-    try:
-        return int(run.embed(_golden_crops(px)[:2]).shape[1])
-    except (PictureError, BundleError) as error:
-        raise ExportError(f"graph '{path}' gives no embeddings: {error}") from error
-
-
-def _finder(path: Path) -> bytes:
-    """A YuNet file that works: it is run once before it is sealed."""
-    content = _read(path, "the detector")
-    YuNetDetector(memoryview(content)).detect(np.zeros((160, 160, 3), np.uint8))
-    return content
-
-
-def _finder_entry(content: bytes) -> FinderGraph:
-    sha256 = digest(content)
-    return FinderGraph(
-        path=FINDER_FILE,
-        sha256=sha256,
-        bytes=len(content),
-        role="finder",
-        runtime="onnx",
-        precision="float32",
-        layout="NCHW",
-        equivalents=(sha256,),
-    )
 
 
 def _card(
