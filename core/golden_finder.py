@@ -50,7 +50,7 @@ def scene_answers(
     found = session.run(batch)
     if found.ndim != 3 or found.shape[0] != 1 or found.shape[2] != CELL_CHANNELS:
         raise BundleError(f"the finder's graph gives {found.shape}, expected (1, cells, 15)")
-    return found[0]
+    return np.asarray(found[0], np.float32)
 
 
 def finder_expectation(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from limen.export.graphs import BuiltGraph
 from limen.export.onnx_graphs import batch_of_1, float16_onnx, float32_onnx, int8_onnx
-from limen.export.recipe import FinderExport, GraphKind
+from limen.export.recipe import Calibration, FinderExport, GraphKind
 from limen.export.tflite_graphs import float16_tflite, float32_tflite, int8_tflite
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 JOINING_ONNX = ("Concat", "Reshape", "Transpose")
 JOINING_TFLITE = ("CONCATENATION", "RESHAPE", "TRANSPOSE")
+
+
+# A finder's largest logits are its faces: a percentile would cut them off.
+RANGES = Calibration(onnx="moving-average", tflite="moving-average")
 
 
 def fold_finder(network: FinderNetwork) -> nn.Module:
@@ -79,7 +83,7 @@ def build_finder_graphs(
             half = float16_onnx(onnx)
             built.append(BuiltGraph("finder.float16.onnx", "onnx", "float16", half))
         elif kind == "onnx-int8":
-            small = int8_onnx(onnx, pictures, float_operations=JOINING_ONNX)
+            small = int8_onnx(onnx, pictures, RANGES, float_operations=JOINING_ONNX)
             built.append(BuiltGraph("finder.int8.onnx", "onnx", "int8", small))
         elif kind == "tflite-float32":
             built.append(BuiltGraph("finder.float32.tflite", "tflite", "float32", tflite, 1))
@@ -87,10 +91,10 @@ def build_finder_graphs(
             half = float16_tflite(tflite)
             built.append(BuiltGraph("finder.float16.tflite", "tflite", "float16", half, 1))
         elif kind == "tflite-int8":
-            small = int8_tflite(tflite, pictures, float_operations=JOINING_TFLITE)
+            small = int8_tflite(tflite, pictures, RANGES, float_operations=JOINING_TFLITE)
             built.append(BuiltGraph("finder.int8.tflite", "tflite", "int8", small, 1))
         else:
-            small = int8_tflite(tflite, pictures, io="int8")
+            small = int8_tflite(tflite, pictures, RANGES, io="int8")
             path = "finder.int8.int8-io.tflite"
             built.append(BuiltGraph(path, "tflite", "int8", small, 1, "int8"))
     return built
