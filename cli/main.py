@@ -32,6 +32,7 @@ from limen.cli import (
     replay,
     service,
     subjects,
+    tuning,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -72,7 +73,7 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
-    *(doctor, factor, replay, service),
+    *(doctor, tuning, factor, replay, service),
     *(pictures, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
