@@ -13,9 +13,11 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    anomaly,
     audit,
     bundle,
     calibration,
+    cluster,
     demo,
     doctor,
     door,
@@ -74,7 +76,7 @@ def options(
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
     *(doctor, factor, replay, service),
-    *(pictures, search, bundle, preparation, workstation, export, finder),
+    *(pictures, search, cluster, anomaly, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

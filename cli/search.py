@@ -152,8 +152,9 @@ def _query(
         [str(r["name"]), f"{r['score']:.4f}", "" if threshold is None else _yes(r["same"])]
         for r in results
     ]
-    said = f" (the same from {threshold:.3f} on: {basis})" if threshold is not None else ""
-    print_table(f"Most like {query}, {distance}{said}", ["picture", "score", "same"], table)
+    print_table(f"Most like {Path(query).name}", ["picture", distance, "same"], table)
+    if threshold is not None:
+        say(f"the same from {threshold:.3f} on: {basis}")
 
 
 def _result(material: Material, row: int, score: float, threshold: float | None) -> dict[str, Any]:

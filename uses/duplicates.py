@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,19 +26,22 @@ class DuplicateGroup:
 def near_duplicates(found: EmbeddingSet, near_score: float) -> list[DuplicateGroup]:
     """Groups of rows of different pictures whose cosine is `near_score` or more, largest first.
 
-    A picture counts once: its nearest face, or all of it. ConfigError unless 0 < near_score <= 1.
+    A picture counts once: its nearest face, or all of it; pictures with another number of faces
+    are no duplicates. ConfigError unless 0 < near_score <= 1.
     """
     if not 0 < near_score <= 1:
         raise ConfigError(f"near score: expected more than 0 and at most 1, found {near_score}")
     rows = np.arange(len(found)) if found.nearest is None else np.flatnonzero(found.nearest)
     unit = found.unit()[rows]
+    counts = Counter(found.name)
+    parts = np.array([counts[found.name[row]] for row in rows])
     # Equal rows may multiply to a little less than one.
     bar = min(near_score, 1 - 2e-6)
     left, right, scores = [], [], []
     for start in range(0, len(rows), _BLOCK):
         block = unit[start : start + _BLOCK] @ unit[start:].T
         one, other = np.nonzero(block >= bar)
-        later = other > one
+        later = (other > one) & (parts[one + start] == parts[other + start])
         left.append(one[later] + start)
         right.append(other[later] + start)
         scores.append(block[one[later], other[later]])

@@ -15,6 +15,7 @@ from limen.uses.embedding_set import UNLABELLED, EmbeddingSet, unit_rows
 
 # All pairs of these are compared; more would take gigabytes and change the third digit.
 MAX_ROWS = 4096
+_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,12 @@ class Strangers:
         """
         chosen = self.thinned()
         rows = unit_rows(chosen.embeddings) if distance is Distance.COSINE else chosen.embeddings
-        upper = np.triu_indices(len(rows), 1)
-        different = (chosen.subject[:, None] != chosen.subject[None, :])[upper]
-        scores = scores_between(rows, rows, distance).astype(np.float32)[upper][different]
+        parts = []
+        for start in range(0, len(rows), _BLOCK):
+            block = scores_between(rows[start : start + _BLOCK], rows[start:], distance)
+            own = chosen.subject[start : start + _BLOCK, None] != chosen.subject[None, start:]
+            parts.append(block[np.triu(own, 1)].astype(np.float32))
+        scores = np.concatenate(parts)
         if len(scores) * max_fmr < 1:
             raise CalibrationError(
                 f"{len(scores):,} pairs of {self.where} cannot show a rate of {max_fmr:g}: ask for "
