@@ -155,8 +155,12 @@ def score(
             raise ConfigError("--strange goes with pictures or --embeddings, not with --source")
         _stream(ready, options.open()[1], source)
         return
-    sight = None if embeddings is not None else options.open()[1]
-    found = _read(embeddings) if sight is None else _seen(paths or [], sight)
+    sight: Sight | None = None
+    if embeddings is not None:
+        found = _read(embeddings)
+    else:
+        sight = options.open()[1]
+        found = _seen(paths or [], sight)
     values = ready.strangeness(found.embeddings, found.model_id)
     if strange is not None:
         if strange.suffix != ".npz" and sight is None:
@@ -240,11 +244,13 @@ def _stream(model: AnomalyModel, sight: Sight, source: str) -> None:
     with open_source(source) as frames:
         for frame in frames:
             seen = sight.see(frame.image)
-            values = model.strangeness(sight.embed(seen), sight.model_id) if seen else []
+            values: list[float] = []
+            if seen:
+                values = model.strangeness(sight.embed(seen), sight.model_id).tolist()
             told = {
                 "sequence": frame.sequence,
                 "captured_at_s": round(frame.captured_at_s, 3),
-                "strangeness": [round(float(value), 5) for value in values],
+                "strangeness": [round(value, 5) for value in values],
                 "alarm": any(value >= model.point.threshold for value in values),
             }
             say(json_format.dumps(told))

@@ -191,3 +191,16 @@ def look_at(picture: Path, sight: Sight) -> NDArray[np.float32]:
         raise NoFaceError(f"{picture}: no face was found; --domain whole embeds all of a picture")
     embedding: NDArray[np.float32] = sight.embed(seen[:1])[0]
     return embedding
+
+
+def row_named(word: str, names: tuple[str, ...]) -> int:
+    """The row of embeddings from elsewhere that a name or a row number names. ConfigError if none."""
+    from limen.errors import ConfigError
+
+    if word in names:
+        return names.index(word)
+    if word.isascii() and word.isdigit() and len(word) < 10 and int(word) < len(names):
+        return int(word)
+    raise ConfigError(
+        f"'{word}': with --embeddings it is a name of the file, or a row from 0 to {len(names) - 1}"
+    )

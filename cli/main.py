@@ -26,6 +26,7 @@ from limen.cli import (
     factor,
     finder,
     gallery,
+    learn,
     matching,
     moving,
     owner,
@@ -76,7 +77,7 @@ def options(
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
     *(doctor, factor, replay, service),
-    *(pictures, search, cluster, anomaly, bundle, preparation, workstation, export, finder),
+    *(pictures, search, cluster, anomaly, learn, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

@@ -20,6 +20,7 @@ from limen.cli.embedding_options import (
     SightOptions,
     look_at,
     open_material,
+    row_named,
 )
 from limen.cli.options import BundleOption, JsonOption, PrecisionOption, RuntimeOption, YuNetOption
 from limen.cli.output import print_table, say, say_json
@@ -121,7 +122,7 @@ def _query(
     if material.sight is not None:
         probe, own = look_at(Path(query), material.sight), -1
     else:
-        own = _row(query, found.name)
+        own = row_named(query, found.name)
         probe = found.embeddings[own]
     # One more, since a query that is a row itself is its own nearest.
     rows, scores = References(found.embeddings, distance).nearest(probe, top + (own >= 0))
@@ -224,19 +225,6 @@ def _figures(figures: RetrievalFigures) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {**asdict(figures), "recall_at": {str(k): v for k, v in figures.recall_at.items()}}
-
-
-def _row(query: str, names: tuple[str, ...]) -> int:
-    from limen.errors import ConfigError
-
-    if query in names:
-        return names.index(query)
-    if query.isdecimal() and int(query) < len(names):
-        return int(query)
-    raise ConfigError(
-        f"query '{query}': with --embeddings it is a name of the file, or a row from 0 to "
-        f"{len(names) - 1}"
-    )
 
 
 def _yes(same: object) -> str:

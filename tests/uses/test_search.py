@@ -389,3 +389,15 @@ def test_embeddings_from_elsewhere_are_searched(limen, digits_file, digits) -> N
     assert "cosine, euclidean" in limen(
         *("search", "0", "--embeddings", digits_file, "--distance", "hamming"), code=2
     )
+
+
+def test_no_use_imports_torch_nor_scikit_learn_before_it_is_asked_to() -> None:
+    code = (
+        "import sys, pkgutil, importlib, limen.uses, limen.cli.main\n"
+        "names = [m.name for m in pkgutil.iter_modules(limen.uses.__path__)]\n"
+        "assert len(names) > 10, names\n"
+        "for name in names: importlib.import_module(f'limen.uses.{name}')\n"
+        "print(sorted({'torch', 'sklearn', 'usearch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

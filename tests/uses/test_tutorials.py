@@ -8,7 +8,7 @@ import pytest
 
 from limen.images import encode_jpeg
 
-PAGES = ("search", "cluster", "anomaly")
+PAGES = ("search", "cluster", "anomaly", "few-shot")
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
