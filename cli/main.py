@@ -36,6 +36,7 @@ from limen.cli import (
     search,
     service,
     subjects,
+    tuning,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -76,7 +77,7 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
-    *(doctor, factor, replay, service),
+    *(doctor, tuning, factor, replay, service),
     *(pictures, search, cluster, anomaly, learn, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
