@@ -13,9 +13,11 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    anomaly,
     audit,
     bundle,
     calibration,
+    cluster,
     demo,
     doctor,
     door,
@@ -24,12 +26,14 @@ from limen.cli import (
     factor,
     finder,
     gallery,
+    learn,
     matching,
     moving,
     owner,
     pictures,
     preparation,
     replay,
+    search,
     service,
     subjects,
     tuning,
@@ -74,7 +78,7 @@ def options(
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
     *(doctor, tuning, factor, replay, service),
-    *(pictures, bundle, preparation, workstation, export, finder),
+    *(pictures, search, cluster, anomaly, learn, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 
