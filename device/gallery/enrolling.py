@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.device.gallery.erasure import Erasure, erase
+from limen.device.gallery.expiry import note_expiry
 from limen.device.gallery.records import (
     Enrolment,
     StoredSubject,
@@ -45,6 +46,7 @@ def enrol(store: Store, enrolments: Sequence[Enrolment]) -> None:
         for new in checked:
             subject = _found_or_made(store, execute, new)
             add_references(store, execute, subject, model_id, new)
+            store.touch(subject.row)
             if new.negatives is not None:
                 _insert_negatives(store, execute, subject, model_id, new.negatives, new.enrolled_at)
             store.note(
@@ -64,6 +66,7 @@ def add_negatives(
         (model_id,) = execute("SELECT model_id FROM door").fetchone()
         subject = require_subject(store, execute, subject_id)
         _insert_negatives(store, execute, subject, model_id, rows, taken_at)
+        store.touch(subject.row)
         store.note(
             "negatives added",
             {"negatives": len(rows)},
@@ -84,6 +87,8 @@ def merge(store: Store, kept_id: str, other_id: str) -> Erasure:
         if kept.row == other.row:
             raise GalleryError("a subject cannot be merged with itself: name two")
         moved = _move_references(store, execute, kept, other, model_id)
+        store.touch(kept.row)
+        store.touch(other.row)
         store.note(
             "merged",
             {"references": moved, "from": other.key.uid.hex()},
@@ -119,6 +124,8 @@ def _move_references(
 
 def _found_or_made(store: Store, execute: Execute, new: Enrolment) -> StoredSubject:
     subject = find_subject(store, execute, new.subject_id)
+    if new.details is not None:
+        note_expiry(store, execute, new.details)
     if subject is None:
         return insert_subject(
             execute, store.vault, new.subject_id, new.enrolled_at, new.details or SubjectDetails()

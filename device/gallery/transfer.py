@@ -174,7 +174,7 @@ def is_trusted(store: Store, sealed: Sealed) -> bool:
     """Whether this gallery has accepted that signer before, or is itself the signer."""
     own = store.vault.public_key().hex()
     with store.reading() as execute:
-        trusted = read_setting(store, execute, TRUSTED) or []
+        trusted = read_setting(store.vault, execute, TRUSTED) or []
     return sealed.header.signed_by in (own, *trusted)
 
 
@@ -203,9 +203,9 @@ def import_subjects(store: Store, sealed: Sealed, passphrase: Passphrase) -> lis
         )
     enrol(store, enrolments)
     with store.writing(door=False) as execute:
-        trusted = read_setting(store, execute, TRUSTED) or []
+        trusted = read_setting(store.vault, execute, TRUSTED) or []
         if sealed.header.signed_by not in trusted:
-            write_setting(store, execute, TRUSTED, [*trusted, sealed.header.signed_by])
+            write_setting(store.vault, execute, TRUSTED, [*trusted, sealed.header.signed_by])
         store.note("imported", {"subjects": len(enrolments), "signer": sealed.signer})
     return [new.subject_id for new in enrolments]
 
