@@ -58,6 +58,7 @@ def run(
     SIGINT or SIGTERM; however it ends, the door is locked. SIGHUP reads the configuration again.
     (--json changes nothing: events always are.)
     """
+    from limen.device.adapting import Adapter
     from limen.device.assembly import make_door, make_gatekeeper, open_keypad, reconfigure
     from limen.device.audit_sink import AuditSink
     from limen.device.camera_health import HealthMonitor
@@ -137,6 +138,8 @@ def run(
             sinks.append(file)
         if settings.audit:
             sinks.append(AuditSink(opened, with_scores=settings.audit_scores))
+        adapter = Adapter(opened, wall_clock)
+        sinks.append(adapter)
         # A simulated pulse lasts in the source's own time, so that a recording replays truly.
         frames: FrameClock | ReconnectingSource
         if live and settings.reconnect:
@@ -152,6 +155,7 @@ def run(
             door,
             sinks,
             stop=stop.is_set,
+            on_step=adapter.see,
             gallery=opened,
             attendants=Attendants(
                 keypad=keypad,

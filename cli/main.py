@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    adaptation,
     audit,
     bundle,
     calibration,
@@ -71,7 +72,19 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
+    *(
+        demo,
+        enrolment,
+        subjects,
+        moving,
+        adaptation,
+        calibration,
+        matching,
+        door,
+        gallery,
+        audit,
+        owner,
+    ),
     *(doctor, factor, replay, service),
     *(pictures, bundle, preparation, workstation, export, finder),
 ):

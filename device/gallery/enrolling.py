@@ -24,6 +24,7 @@ from limen.device.gallery.templates import (
     checked_embeddings,
     checked_time,
     crop_context,
+    is_adapted,
     negative_context,
     opened_shot,
     reference_context,
@@ -106,7 +107,10 @@ def _move_references(
         "SELECT id, sealed, sealed_crop FROM reference WHERE subject = ?", (other.row,)
     ).fetchall()
     for number, sealed, crop in rows:
-        shot = opened_shot(sealer, sealed, reference_context(other.key.uid, model_id))
+        bound_to = reference_context(other.key.uid, model_id)
+        shot = opened_shot(sealer, sealed, bound_to)
+        adapted = is_adapted(sealer, sealed, bound_to)
+        bound_to = reference_context(kept.key.uid, model_id)
         if crop is not None:
             crop = sealer.open(crop, crop_context(other.key.uid))
             crop = sealer.seal(crop, crop_context(kept.key.uid))
@@ -114,7 +118,7 @@ def _move_references(
             "UPDATE reference SET subject = ?, sealed = ?, sealed_crop = ? WHERE id = ?",
             (
                 kept.row,
-                seal_template(sealer, *shot, reference_context(kept.key.uid, model_id)),
+                seal_template(sealer, *shot, bound_to, adapted=adapted),
                 crop,
                 number,
             ),
