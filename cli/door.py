@@ -23,6 +23,7 @@ from limen.cli.options import (
     gallery_path,
     open_gallery,
     open_recognition,
+    require_owner,
 )
 from limen.cli.output import note
 
@@ -117,6 +118,8 @@ def run(
         opened = stack.enter_context(
             open_gallery(settings.gallery, model_id=ready.embedder.model_id, key=settings.key)
         )
+        if settings.lock.kind == "gpio":
+            require_owner(opened)
         recogniser = load_recogniser(
             opened,
             ready.embedder.model_id,

@@ -27,6 +27,7 @@ from limen.cli import (
     gallery,
     matching,
     moving,
+    opening,
     owner,
     pictures,
     preparation,
@@ -72,20 +73,8 @@ def options(
 
 
 for part in (
-    *(
-        demo,
-        enrolment,
-        subjects,
-        moving,
-        adaptation,
-        calibration,
-        matching,
-        door,
-        gallery,
-        audit,
-        owner,
-    ),
-    *(doctor, factor, replay, service),
+    *(demo, enrolment, subjects, moving, adaptation, calibration, matching),
+    *(door, opening, gallery, audit, owner, doctor, factor, replay, service),
     *(pictures, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
