@@ -76,6 +76,8 @@ def install_service(
         ) from error
     wrong = _verified([out / name for name in texts])
     commands = [
+        # A door with a real lock starts only once its gallery has an owner.
+        *([f"limen owner set --gallery {settings.gallery}"] if gpio else []),
         f"sudo useradd --system --home-dir {plan.state} --shell /usr/sbin/nologin {user}",
         f"sudo chown -R {user}: {plan.state}",
         "sudo systemctl daemon-reload",

@@ -19,6 +19,7 @@ from limen.bundle import Bundle, open_bundle
 from limen.device.camera_health import HealthMonitor
 from limen.device.config import DoorConfig
 from limen.device.gallery import Gallery
+from limen.device.gallery.access import has_owner
 from limen.device.gatekeeper import Demand
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import is_live, open_source
@@ -227,11 +228,12 @@ def model(bundle: Bundle, config: DoorConfig) -> Finding:
 def gallery(
     bundle: Bundle, config: DoorConfig, open_gallery: Callable[[], Gallery]
 ) -> Iterator[Finding]:
-    """Whether the gallery is of this bundle, holds somebody, and is calibrated."""
+    """Whether the gallery is of this bundle, holds somebody, has an owner, and is calibrated."""
     try:
         with open_gallery() as opened:
             found, people = opened.model_id, len(opened.subjects())
             point, stale = opened.operating_point(), opened.calibration_is_stale()
+            owned = has_owner(opened.store)
         detector = bundle.detector(config.yunet)
         expected = bundle.embedder(config.runtime, config.precision, detector).model_id
     except LimenError as error:
@@ -248,6 +250,10 @@ def gallery(
         yield Finding("gallery", Grade.FAIL, "nobody is enrolled", "limen enrol SUBJECT PICTURE…")
     else:
         yield Finding("gallery", Grade.OK, f"{people} subjects")
+    if not owned and config.lock.kind == "gpio":
+        yield Finding(
+            "owner", Grade.FAIL, "nobody owns the gallery of a real lock", "limen owner set"
+        )
     if point is None:
         yield Finding("threshold", Grade.FAIL, "never calibrated", "limen calibrate")
     elif stale:
