@@ -8,17 +8,18 @@ import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from limen.cli.options import (
     BundleOption,
+    ConfigOption,
     GalleryOption,
     JsonOption,
     PrecisionOption,
     RuntimeOption,
+    SourceOption,
     YuNetOption,
     gallery_path,
     open_gallery,
@@ -34,12 +35,8 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    source: Annotated[
-        str | None, typer.Option(help="camera, camera:N, a video, a folder, a picture, rtsp://…")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="A door's TOML file; options win over it.")
-    ] = None,
+    source: SourceOption = None,
+    config: ConfigOption = None,
     gallery: GalleryOption = None,
     votes: Annotated[int | None, typer.Option(min=1, help="Matches that open the door…")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="… among so many decisions.")] = None,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from limen.cli.options import authorise, open_gallery
+from limen.cli.options import RequiredConfigOption, authorise, open_gallery
 from limen.cli.output import note, say
 
 
@@ -18,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def open_by_hand(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The door's TOML file.")],
+    config: RequiredConfigOption,
     seconds: Annotated[
         float | None, typer.Option(min=0.1, max=30, help="How long; unlock_for_s of the file.")
     ] = None,

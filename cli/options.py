@@ -37,6 +37,22 @@ GalleryOption = Annotated[
     Path | None,
     typer.Option("--gallery", "-g", envvar="LIMEN_GALLERY", help="The gallery's file."),
 ]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The door's TOML file; options win over it.")
+]
+RequiredConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The door's TOML file.")]
+SourceOption = Annotated[
+    str | None, typer.Option(help="camera, camera:N, a video, a folder, a picture, rtsp://…")
+]
+NearestOption = Annotated[
+    bool, typer.Option(help="Where several faces are seen, take the nearest.")
+]
+DryRunOption = Annotated[bool, typer.Option(help="Say what would change, and change nothing.")]
+SubjectArgument = Annotated[str, typer.Argument(help="The subject's id.")]
+PassphraseFileOption = Annotated[
+    Path | None,
+    typer.Option(help="A file whose first line is the passphrase; else it is asked for."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from limen.cli.options import (
     GalleryOption,
     JsonOption,
+    PassphraseFileOption,
     authorise,
     gallery_path,
     new_passphrase,
@@ -18,9 +18,6 @@ from limen.cli.options import (
 from limen.cli.output import note, print_table, say, say_json
 
 owner_app = typer.Typer(help="Who may enrol, delete, export, calibrate and open.")
-NewPassphraseOption = Annotated[
-    Path | None, typer.Option(help="A file whose first line is the new passphrase.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 @owner_app.command("set")
-def set_(passphrase_file: NewPassphraseOption = None, gallery: GalleryOption = None) -> None:
+def set_(passphrase_file: PassphraseFileOption = None, gallery: GalleryOption = None) -> None:
     """Make the owner, or change the owner's passphrase. Rights are asked for from then on."""
     from limen.device.gallery import access
 
@@ -62,7 +59,7 @@ def add(
     right: Annotated[
         list[str], typer.Option(help="enrol, delete, export, calibrate or open; repeated.")
     ],
-    passphrase_file: NewPassphraseOption = None,
+    passphrase_file: PassphraseFileOption = None,
     gallery: GalleryOption = None,
 ) -> None:
     """Give somebody rights."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from limen.cli.options import JsonOption
+from limen.cli.options import JsonOption, RequiredConfigOption
 from limen.cli.output import note, say, say_json
 
 
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def install_service(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The door's TOML file.")],
+    config: RequiredConfigOption,
     user: Annotated[str, typer.Option(help="The system user that it runs as.")] = "limen",
     out: Annotated[Path, typer.Option(help="Where units go.")] = Path("/etc/systemd/system"),
     memory_mb: Annotated[int, typer.Option(min=64, help="Most memory that it may take.")] = 400,
