@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limen.device.gallery.file import FILE_MODE
 from limen.device.gallery.sealing import KEY_BYTES, DamagedRecordError, context
 from limen.device.gallery.store import Store
 from limen.device.gallery.stream import SealedReader, SealedWriter
@@ -119,7 +118,9 @@ def write_index(store: Store, model_id: str, indexed: Indexed) -> bytes:
         },
     }
     head = json.dumps(described).encode()
-    with write_atomically(index_path(store.path), FILE_MODE) as file:
+    # Whoever may read the gallery may read its index: on a board, a unix group.
+    mode = store.path.stat().st_mode & 0o660
+    with write_atomically(index_path(store.path), mode) as file:
         writer = SealedWriter(file, key, _bound_to(store, model_id))
         for part in (_LENGTH.pack(len(head)), head, ids):
             writer.write(part)

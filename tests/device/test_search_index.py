@@ -14,6 +14,7 @@ import pytest
 
 from limen.device import indexed_search
 from limen.device.gallery import Gallery, searching, stream
+from limen.device.gallery.file import destroy
 from limen.device.gallery.index_file import index_path, read_index
 from limen.device.gallery.index_key import MAX_CHANGED, read_index_key
 from limen.device.gallery.records import Enrolment
@@ -124,6 +125,20 @@ def test_the_index_is_made_once_and_then_opened(
     assert again.subject_ids == made.subject_ids
     np.testing.assert_array_equal(again.embeddings, made.embeddings)
     assert found(again, "p07") == "p07"
+
+
+def test_whoever_may_read_the_gallery_may_read_its_index(path: Path) -> None:
+    with fill(path) as gallery:
+        path.chmod(0o660)
+        gallery.templates(index_above=10)
+    assert index_path(path).stat().st_mode & 0o777 == 0o660
+
+
+def test_a_gallery_that_is_erased_leaves_no_index(path: Path) -> None:
+    with fill(path) as gallery:
+        gallery.templates(index_above=10)
+    destroy(path, path.with_name("gallery.db.key"))
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_small_gallery_has_no_index(path: Path) -> None:
