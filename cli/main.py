@@ -34,6 +34,7 @@ from limen.cli import (
     replay,
     service,
     subjects,
+    tuning,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -74,7 +75,7 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, adaptation, calibration, matching),
-    *(door, opening, gallery, audit, owner, doctor, factor, replay, service),
+    *(door, opening, gallery, audit, owner, doctor, tuning, factor, replay, service),
     *(pictures, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)

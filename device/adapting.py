@@ -9,7 +9,7 @@ from limen.device.door import DoorStep
 from limen.device.events import Event, EventKind
 from limen.device.gallery import Gallery
 from limen.device.gallery.adaptation import adapt, read_policy
-from limen.device.rights import WallTime, believed_now
+from limen.device.trusted_clock import WallTime, believed_now
 from limen.device.values import Verdict
 from limen.errors import GalleryError
 

@@ -25,7 +25,7 @@ from limen.device.gallery.adaptation import (
 )
 from limen.device.gallery.keys import KdfCost, Passphrase
 from limen.device.gallery.transfer import export_subjects, import_subjects, read_export
-from limen.device.rights import WallTime
+from limen.device.trusted_clock import WallTime
 from limen.device.values import Admission, Candidate, Decision, Frame, Outcome, Verdict
 from limen.recognition import FaceSample
 
