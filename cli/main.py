@@ -13,9 +13,12 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    adaptation,
+    anomaly,
     audit,
     bundle,
     calibration,
+    cluster,
     demo,
     doctor,
     door,
@@ -24,13 +27,16 @@ from limen.cli import (
     factor,
     finder,
     gallery,
+    learn,
     matching,
     migration,
     moving,
+    opening,
     owner,
     pictures,
     preparation,
     replay,
+    search,
     service,
     subjects,
     tuning,
@@ -73,10 +79,11 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, migration),
-    *(audit, owner),
+    *(demo, enrolment, subjects, moving, adaptation, calibration, matching),
+    *(door, opening, gallery, migration, audit, owner),
     *(doctor, tuning, factor, replay, service),
-    *(pictures, bundle, preparation, workstation, export, finder),
+    *(pictures, search, cluster, anomaly, learn),
+    *(bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 
