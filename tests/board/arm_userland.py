@@ -46,7 +46,9 @@ def missing() -> str | None:
     """What this machine lacks to run an arm64 userland, in a sentence; None where nothing."""
     for tool in ("qemu-aarch64-static", "mmdebstrap", "chroot"):
         if shutil.which(tool) is None:
-            return f"{tool} is not installed: apt install qemu-user-static binfmt-support mmdebstrap"
+            return (
+                f"{tool} is not installed: apt install qemu-user-static binfmt-support mmdebstrap"
+            )
     if os.geteuid() != 0:
         return "a chroot needs root"
     _mount_binfmt()
