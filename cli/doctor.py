@@ -36,12 +36,13 @@ def doctor(
     yunet: YuNetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Examine camera, model, gallery, clock, lock, power, disk and permissions, with remedies.
+    """Examine camera, model, signature, gallery, key, clock, lock, power, disk and permissions.
 
-    Drives no pin. Exit 1 where something keeps the door from working.
+    One line each, with its remedy. Drives no pin. Exit 1 where something keeps the door from working.
     """
     from limen.device.config import DoorConfig, load_config
-    from limen.device.doctor import Grade, examine
+    from limen.device.doctor import examine
+    from limen.device.findings import Grade
 
     settings = load_config(config) if config else DoorConfig()
     changes = {"source": source, "bundle": bundle, "yunet": yunet}

@@ -14,9 +14,11 @@ import typer
 
 from limen.cli import (
     adaptation,
+    anomaly,
     audit,
     bundle,
     calibration,
+    cluster,
     demo,
     doctor,
     door,
@@ -25,6 +27,7 @@ from limen.cli import (
     factor,
     finder,
     gallery,
+    learn,
     matching,
     moving,
     opening,
@@ -32,6 +35,7 @@ from limen.cli import (
     pictures,
     preparation,
     replay,
+    search,
     service,
     subjects,
     tuning,
@@ -76,7 +80,8 @@ def options(
 for part in (
     *(demo, enrolment, subjects, moving, adaptation, calibration, matching),
     *(door, opening, gallery, audit, owner, doctor, tuning, factor, replay, service),
-    *(pictures, bundle, preparation, workstation, export, finder),
+    *(pictures, search, cluster, anomaly, learn),
+    *(bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

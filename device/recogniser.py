@@ -56,8 +56,8 @@ class Recogniser:
         templates = fused(references)
         self._search: Search = references.search or ExactSearch(templates)
         self._negatives = {
-            int(row): references.negatives[references.negative_subject == row]
-            for row in np.unique(references.negative_subject)
+            row: references.negatives[references.negative_subject == row]
+            for row in set(references.negative_subject.tolist())
         }
         self._lookalikes = (
             _lookalikes(templates, self._subject_ids, threshold)
