@@ -89,6 +89,8 @@ def run(
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: hang_up.set())
     ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
+    detector, embedder = ready.detector, ready.embedder
+    del ready  # the bundle's other graphs are not needed any more: 11 MB
     lookalikes = settings.second_factor.demand is Demand.CONTESTED
     wall_clock = TrustedClock(settings.clock_trust)
     gatekeeper = make_gatekeeper(settings, wall_clock)
@@ -114,11 +116,11 @@ def run(
 
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(
-            open_gallery(settings.gallery, model_id=ready.embedder.model_id, key=settings.key)
+            open_gallery(settings.gallery, model_id=embedder.model_id, key=settings.key)
         )
         recogniser = load_recogniser(
             opened,
-            ready.embedder.model_id,
+            embedder.model_id,
             find_lookalikes=lookalikes,
             wall_clock=wall_clock,
         )
@@ -146,7 +148,7 @@ def run(
             frames = FrameClock(open_source(settings.source))
             clock = time.monotonic if live else frames
         lock = stack.enter_context(open_lock(settings.lock, clock))
-        door = make_door(settings, ready.detector, ready.embedder, recogniser, gatekeeper, lock)
+        door = make_door(settings, detector, embedder, recogniser, gatekeeper, lock)
         reason = run_door(
             frames,
             door,
