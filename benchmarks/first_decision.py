@@ -31,8 +31,8 @@ GOAL = 2.0
 def enrolled(folder: Path) -> list[str]:
     """A gallery of 50 made-up people, calibrated by hand, and a picture; the arguments of run."""
     import limen
-    from limen.device.gallery import Gallery
     from limen.device.fakes import fake_operating_point
+    from limen.device.gallery import Gallery
     from limen.images import encode_jpeg
 
     bundle = limen.open_bundle()

@@ -67,7 +67,9 @@ def pictures(
 ) -> Iterator[tuple[NDArray[np.uint8], float]]:
     """Frames of people who sway before a wall, with a sensor's noise."""
     rng = np.random.default_rng(5)
-    wall = cv2.GaussianBlur(rng.integers(60, 200, (HEIGHT_PX, WIDTH_PX, 3)).astype(np.uint8), (9, 9), 0)
+    wall = cv2.GaussianBlur(
+        rng.integers(60, 200, (HEIGHT_PX, WIDTH_PX, 3)).astype(np.uint8), (9, 9), 0
+    )
     for number in range(frames):
         image = wall.copy()
         kind, sway = scene(number), int(6 * np.sin(number / 3))
@@ -75,7 +77,9 @@ def pictures(
             if kind & shown:
                 height, width = person.shape[:2]
                 image[20 : 20 + height, left + sway : left + sway + width] = person
-        image[::8, ::8] = np.clip(image[::8, ::8] + rng.integers(-3, 4, image[::8, ::8].shape), 0, 255)
+        image[::8, ::8] = np.clip(
+            image[::8, ::8] + rng.integers(-3, 4, image[::8, ::8].shape), 0, 255
+        )
         yield image, number * INTERVAL_S
 
 

@@ -127,7 +127,9 @@ def test_server_that_hangs_is_given_up_and_read_again_when_it_goes_on(
         last = next(frames)
         server.send_signal(signal.SIGSTOP)
         stopped_s = time.monotonic()
-        source.when_lost(lambda error: (lost.append(str(error)), server.send_signal(signal.SIGCONT)))
+        source.when_lost(
+            lambda error: (lost.append(str(error)), server.send_signal(signal.SIGCONT))
+        )
         back = next(frame for frame in frames if frame.captured_at_s > stopped_s and lost)
         assert back.sequence > last.sequence
         assert "check" in lost[0]

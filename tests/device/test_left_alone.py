@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, time
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,56 @@ def test_gallery_that_another_process_locks_lets_nobody_in_until_it_is_free(
     opened = next(e for e in sink.events if e.kind is EventKind.OPENED)
     assert opened.decision is not None
     assert opened.decision.sequence == 10  # three votes after it came back
+
+
+def test_clock_that_jumps_back_a_year_keeps_a_schedule_shut_until_it_is_set_anew(
+    gallery: Gallery,
+) -> None:
+    noon = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    wall, synchronised = [noon], [True]
+    clock = TrustedClock(
+        wall=lambda: wall[0], elapsed=lambda: 100.0, synchronised=lambda: synchronised[0]
+    )
+    day = {"start": time(0, 1), "end": time(23, 59)}
+    config = DoorConfig.model_validate(
+        {
+            "schedules": {"day": [day]},
+            "rights": {"default": ["day"]},
+            "limits": {"lockout_after": 0},
+        }
+    )
+    keeper = make_gatekeeper(config, clock)
+    recogniser = load_recogniser(gallery, FAKE_MODEL_ID)
+    lock = SimulatedLock()
+    door = make_door(config, FakeDetector(), FakeEmbedder(), recogniser, keeper, lock)
+    clock()
+
+    def jump() -> None:
+        wall[0] = noon.replace(year=2025)  # a Sunday noon, also within the schedule
+
+    def stop_vouching() -> None:
+        synchronised[0] = False
+        clock()  # as a door with a gallery does all the time
+
+    def set_anew() -> None:
+        wall[0], synchronised[0] = noon, True
+        assert lock.is_locked
+
+    sink = RecordingSink()
+    frames = lived(*[None] * 2, *[RED] * 20, *[None] * 60, *[RED] * 10)
+    run_door(
+        Frames(
+            *frames[:2], jump, *frames[2:12], stop_vouching, *frames[12:60], set_anew, *frames[60:]
+        ),
+        door,
+        [sink],
+    )
+    refused = [e.reason for e in sink.events if e.kind is EventKind.REFUSED]
+    assert set(refused) == {"the clock is not trusted"}
+    opened = [e for e in sink.events if e.kind is EventKind.OPENED]
+    assert len(opened) == 1
+    assert opened[0].decision is not None
+    assert opened[0].decision.sequence >= 82
 
 
 class Keys:
