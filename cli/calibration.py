@@ -8,11 +8,13 @@ import typer
 
 from limen.cli.options import (
     BundleOption,
+    DryRunOption,
     GalleryOption,
     JsonOption,
     PrecisionOption,
     RuntimeOption,
     YuNetOption,
+    gallery_path,
     open_gallery,
     open_recognition,
 )
@@ -55,7 +57,7 @@ def calibrate(
         int | None,
         typer.Option(min=1, help="Also tell the FPIR of galleries of up to so many people."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Find it, and keep the old one.")] = False,
+    dry_run: DryRunOption = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
     runtime: RuntimeOption = None,
@@ -74,7 +76,7 @@ def calibrate(
         below_floor=below_floor,
         accept_lookalikes=accept_lookalikes,
     )
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
         _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
 
@@ -96,7 +98,7 @@ def recalibrate(
     """Calibrate again as the last time was asked for, or go one step back."""
     from limen.device.calibration import require_operating_point, same_wish
 
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
         before = require_operating_point(opened)
         if step_back:

@@ -8,21 +8,23 @@ import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from limen.cli.options import (
     BundleOption,
+    ConfigOption,
     GalleryOption,
     JsonOption,
     PrecisionOption,
     RuntimeOption,
+    SourceOption,
     YuNetOption,
     gallery_path,
     open_gallery,
     open_recognition,
+    require_owner,
 )
 from limen.cli.output import note
 
@@ -33,12 +35,8 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    source: Annotated[
-        str | None, typer.Option(help="camera, camera:N, a video, a folder, a picture, rtsp://…")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="A door's TOML file; options win over it.")
-    ] = None,
+    source: SourceOption = None,
+    config: ConfigOption = None,
     gallery: GalleryOption = None,
     votes: Annotated[int | None, typer.Option(min=1, help="Matches that open the door…")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="… among so many decisions.")] = None,
@@ -58,6 +56,7 @@ def run(
     SIGINT or SIGTERM; however it ends, the door is locked. SIGHUP reads the configuration again.
     (--json changes nothing: events always are.)
     """
+    from limen.device.adapting import Adapter
     from limen.device.assembly import make_door, make_gatekeeper, open_keypad, reconfigure
     from limen.device.audit_sink import AuditSink
     from limen.device.camera_health import HealthMonitor
@@ -66,12 +65,14 @@ def run(
     from limen.device.event_file import EventFile
     from limen.device.events import EventSink, JsonLines
     from limen.device.gatekeeper import Demand
+    from limen.device.loading import load_recogniser
     from limen.device.lock_config import open_lock
     from limen.device.notify import ServiceManager
     from limen.device.reconnecting import ReconnectingSource
-    from limen.device.runtime import Attendants, load_recogniser, run_door
+    from limen.device.runtime import run_door
     from limen.device.sources import FrameClock, is_live, open_source
     from limen.device.trusted_clock import TrustedClock
+    from limen.device.watch import Attendants
 
     given: dict[str, Any] = {
         "source": source,
@@ -88,12 +89,14 @@ def run(
     stop, hang_up = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: hang_up.set())
-    ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
+    ready = open_recognition(
+        settings.bundle, settings.runtime, settings.precision, settings.yunet, settings.gallery
+    )
     detector, embedder = ready.detector, ready.embedder
     del ready  # the bundle's other graphs are not needed any more: 11 MB
     lookalikes = settings.second_factor.demand is Demand.CONTESTED
     wall_clock = TrustedClock(settings.clock_trust)
-    gatekeeper = make_gatekeeper(settings, wall_clock)
+    gatekeeper = make_gatekeeper(settings)
     live = is_live(settings.source)
 
     def hung_up() -> bool:
@@ -118,6 +121,8 @@ def run(
         opened = stack.enter_context(
             open_gallery(settings.gallery, model_id=embedder.model_id, key=settings.key)
         )
+        if settings.lock.kind == "gpio":
+            require_owner(opened)
         recogniser = load_recogniser(
             opened,
             embedder.model_id,
@@ -139,6 +144,8 @@ def run(
             sinks.append(file)
         if settings.audit:
             sinks.append(AuditSink(opened, with_scores=settings.audit_scores))
+        adapter = Adapter(opened, wall_clock)
+        sinks.append(adapter)
         # A simulated pulse lasts in the source's own time, so that a recording replays truly.
         frames: FrameClock | ReconnectingSource
         if live and settings.reconnect:
@@ -154,6 +161,7 @@ def run(
             door,
             sinks,
             stop=stop.is_set,
+            on_step=adapter.see,
             gallery=opened,
             attendants=Attendants(
                 keypad=keypad,

@@ -9,11 +9,12 @@ import select
 import socket
 import stat
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from limen.device.lock import LockNotice
+from limen.device.lock import LockNotice, NoticeKind
 from limen.device.lock_process.keeper import Inputs, LockKeeper
 from limen.device.lock_process.wire import MAX_BYTES, Report, Request, WireError
 from limen.device.notify import ServiceManager
@@ -25,6 +26,9 @@ POLL_S = 0.02
 MAX_CONNECTIONS = 8
 # So many packets of one connection a turn: a flood delays nobody's pulse end.
 PACKETS_A_TURN = 32
+# What the next recogniser is told of, where it happened while there was none: the last so many.
+ALARMS = frozenset({NoticeKind.FORCED, NoticeKind.HELD_OPEN, NoticeKind.TAMPER})
+MAX_UNHEARD = 16
 
 
 class Pins(Protocol):
@@ -42,7 +46,8 @@ class Pins(Protocol):
 class LockServer:
     """Serves one recogniser at a time, and whoever asks for the state.
 
-    The first connection that opens or beats is the recogniser until it leaves. connection: an
+    The first connection that opens or beats is the recogniser until it leaves; anybody may open by
+    hand whom the socket's permissions let connect. connection: an
     inherited one, with whose end `run` ends; listener: where others connect.
     """
 
@@ -65,6 +70,7 @@ class LockServer:
         self._controller: socket.socket | None = None
         self._numbers: dict[socket.socket, int] = {}
         self._driven = False
+        self._unheard: deque[LockNotice] = deque(maxlen=MAX_UNHEARD)
         self._only = connection
         if connection is not None:
             self._take(connection)
@@ -112,7 +118,12 @@ class LockServer:
         notices = self._keeper.take_notices()
         for notice in notices:
             logger.info("%s %s", notice.kind.value, notice.reason)
-        if notices and self._controller is not None:
+        if self._controller is None:
+            self._unheard.extend(notice for notice in notices if notice.kind in ALARMS)
+            return
+        notices = [*self._unheard, *notices]
+        self._unheard.clear()
+        if notices:
             self._send(self._controller, self._report(None, notices=tuple(notices)))
 
     def _hear(self, connection: socket.socket) -> None:
@@ -140,7 +151,7 @@ class LockServer:
     def _obey(self, connection: socket.socket, request: Request) -> None:
         now_s = self._clock()
         refusal = ""
-        if request.kind != "status":
+        if request.kind not in ("status", "hand"):
             if self._controller is None:
                 self._controller = connection
             if connection is not self._controller:
@@ -148,6 +159,8 @@ class LockServer:
         if not refusal:
             if request.kind == "open":
                 refusal = self._keeper.ask(now_s, request.pulse_s, request.sent_at_s)
+            elif request.kind == "hand":
+                refusal = self._keeper.open_by_hand(now_s, request.pulse_s, request.sent_at_s)
             elif request.kind == "beat":
                 self._keeper.beat(now_s, request.sent_at_s)
             elif request.kind == "lock":

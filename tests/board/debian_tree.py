@@ -106,7 +106,7 @@ def run_python(
 ) -> str:
     """Run the tree's Python; its stdout. AssertionError, with its stderr, where it fails."""
     done = subprocess.run(
-        ["chroot", tree, "/usr/bin/python3", *arguments],
+        [shutil.which("chroot") or "chroot", tree, "/usr/bin/python3", *arguments],
         env={
             "HOME": "/root",
             "PATH": "/usr/bin:/bin",

@@ -32,7 +32,6 @@ from limen.device.gallery import Gallery
 from limen.device.lock import SimulatedLock
 from limen.device.runtime import Attendants, load_recogniser, run_door
 from limen.device.sources import ArraySource, FrameClock
-from limen.device.trusted_clock import TrustedClock
 from limen.images import read_picture
 from limen.recognition import acquire
 
@@ -98,7 +97,7 @@ def main(frames: int, folder: Path) -> None:
     point = fake_operating_point(0.5).model_copy(update={"model_id": embedder.model_id})
     gallery.keep_operating_point(point)
     config = DoorConfig(min_face_px=40)
-    keeper = make_gatekeeper(config, TrustedClock(config.clock_trust))
+    keeper = make_gatekeeper(config)
     source = FrameClock(ArraySource(pictures(frames, member, stranger)))
     door = make_door(
         config,

@@ -78,7 +78,7 @@ def door(*arguments: object) -> Iterator[Door]:
 
 @pytest.fixture(scope="module")
 def enrolled(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the gallery of one member, calibrated, and a long visit of theirs."""
+    """A folder with the owned gallery of one member, calibrated, and a long visit of theirs."""
     folder = tmp_path_factory.mktemp("enrolled")
     gallery = ("--gallery", folder / "gallery.db")
     shots = [people / f"person-{number}.jpg" for number in range(3)]
@@ -90,6 +90,10 @@ def enrolled(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+    passphrase = folder / "passphrase"
+    passphrase.write_text("four words of one's own\n")
+    owner = ("owner", "set", "--passphrase-file", passphrase, *gallery)
+    subprocess.run([sys.executable, "-m", "limen.cli.main", *map(str, owner)], check=True)
     visit = folder / "visit"
     visit.mkdir()
     for number in range(4000):  # more than a test waits for

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +31,16 @@ from limen.device.fakes import (
 from limen.device.following import FaceRule
 from limen.device.gallery import Gallery
 from limen.device.gatekeeper import Gatekeeper
+from limen.device.loading import load_recogniser
 from limen.device.lock import LockNotice, NoticeKind, SimulatedLock
 from limen.device.notify import ServiceManager
 from limen.device.reconnecting import ReconnectingSource
-from limen.device.runtime import Attendants, StopReason, load_recogniser, run_door
+from limen.device.runtime import run_door
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import ArraySource
-from limen.device.trusted_clock import TrustedClock
+from limen.device.subjects import DAYS, SubjectDetails
 from limen.device.values import Frame, Verdict
+from limen.device.watch import Attendants, StopReason
 from limen.errors import ConfigError, GalleryError, LockError, SourceError
 
 RED, GREEN = (250, 10, 10), (10, 250, 10)
@@ -83,7 +85,7 @@ def door_of(
     gallery: Gallery, config: DoorConfig | None = None, lock: SimulatedLock | None = None
 ) -> tuple[Door, Gatekeeper]:
     settings = config or DoorConfig()
-    keeper = make_gatekeeper(settings, TrustedClock())
+    keeper = make_gatekeeper(settings)
     recogniser = load_recogniser(gallery, FAKE_MODEL_ID)
     door = make_door(
         settings, FakeDetector(), FakeEmbedder(), recogniser, keeper, lock or SimulatedLock()
@@ -224,30 +226,20 @@ def test_clock_that_jumps_back_a_year_keeps_a_schedule_shut_until_it_is_set_anew
     gallery: Gallery,
 ) -> None:
     noon = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    always = {"days": DAYS, "begins": "00:00", "ends": "23:59"}
+    gallery.describe("ann", SubjectDetails.model_validate({"schedule": [always]}))
     wall, synchronised = [noon], [True]
     clock = TrustedClock(
         wall=lambda: wall[0], elapsed=lambda: 100.0, synchronised=lambda: synchronised[0]
     )
-    day = {"start": time(0, 1), "end": time(23, 59)}
-    config = DoorConfig.model_validate(
-        {
-            "schedules": {"day": [day]},
-            "rights": {"default": ["day"]},
-            "limits": {"lockout_after": 0},
-        }
-    )
-    keeper = make_gatekeeper(config, clock)
-    recogniser = load_recogniser(gallery, FAKE_MODEL_ID)
     lock = SimulatedLock()
-    door = make_door(config, FakeDetector(), FakeEmbedder(), recogniser, keeper, lock)
-    clock()
+    door, _ = door_of(gallery, lock=lock)
 
     def jump() -> None:
-        wall[0] = noon.replace(year=2025)  # a Sunday noon, also within the schedule
+        wall[0] = noon.replace(year=2025)  # a noon too, within the schedule
 
     def stop_vouching() -> None:
         synchronised[0] = False
-        clock()  # as a door with a gallery does all the time
 
     def set_anew() -> None:
         wall[0], synchronised[0] = noon, True
@@ -261,9 +253,9 @@ def test_clock_that_jumps_back_a_year_keeps_a_schedule_shut_until_it_is_set_anew
         ),
         door,
         [sink],
+        gallery=gallery,
+        attendants=Attendants(wall_clock=clock),
     )
-    refused = [e.reason for e in sink.events if e.kind is EventKind.REFUSED]
-    assert set(refused) == {"the clock is not trusted"}
     opened = [e for e in sink.events if e.kind is EventKind.OPENED]
     assert len(opened) == 1
     assert opened[0].decision is not None
@@ -317,11 +309,12 @@ def test_what_the_lock_tells_becomes_events(gallery: Gallery) -> None:
             return notices
 
     lock, sink = Telling(), RecordingSink()
+    lock.told.append(LockNotice(NoticeKind.TAMPER, -1.0, "before the start"))
     door, _ = door_of(gallery, lock=lock)
     frames = lived(None, None)
     forced = [LockNotice(NoticeKind.FORCED, 0.0), LockNotice(NoticeKind.TAMPER, 0.0)]
     run_door(Frames(frames[0], lambda: lock.told.extend(forced), frames[1]), door, [sink])
-    assert sink.kinds() == ["started", "door_forced", "tamper", "stopped"]
+    assert sink.kinds() == ["started", "tamper", "door_forced", "tamper", "stopped"]
 
 
 def test_lost_lock_ends_the_door(gallery: Gallery) -> None:
