@@ -12,6 +12,36 @@ from limen.settings import explain_validation_error
 _Rate = Field(ge=0, le=1)
 
 
+class TransactionRates(BaseModel):
+    """FAR and FRR of a whole visit (ISO/IEC 19795-1), as `limen.calibration.transactions` has them.
+
+    A visit has `decisions` looks and opens on `votes` of `window` for one subject. Each rate is the
+    higher of its two ends: looks of a visit all alike, or as different as separate pictures.
+    frr_visits: whole visits it was counted from, 0 where it was drawn from enrolment shots, and
+    then without failures to acquire; failures_to_acquire: None where no visit was seen.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    votes: int = Field(ge=1, le=50)
+    window: int = Field(ge=1, le=50)
+    time_limit_s: float = Field(gt=0, le=120)
+    decisions_per_s: float = Field(gt=0, le=100)
+    decisions: int = Field(ge=1)
+    far: float | None = Field(None, ge=0, le=1)
+    far_interval: tuple[float, float] | None = None
+    far_alike: float | None = Field(None, ge=0, le=1)
+    far_apart: float | None = Field(None, ge=0, le=1)
+    far_people: int = Field(0, ge=0)
+    frr: float | None = Field(None, ge=0, le=1)
+    frr_interval: tuple[float, float] | None = None
+    frr_alike: float | None = Field(None, ge=0, le=1)
+    frr_apart: float | None = Field(None, ge=0, le=1)
+    frr_people: int = Field(0, ge=0)
+    frr_visits: int = Field(0, ge=0)
+    failures_to_acquire: float | None = Field(None, ge=0, le=1)
+
+
 class OperatingPoint(BaseModel):
     """A decision threshold with its evidence.
 
@@ -47,6 +77,7 @@ class OperatingPoint(BaseModel):
     below_floor: bool = Field(False, description="the bundle's floor was undercut, as told to")
     lookalikes_accepted: bool = Field(False, description="two subjects as alike as one were two")
     notes: tuple[str, ...] = Field((), max_length=20, description="what the evidence lacks")
+    transaction: TransactionRates | None = None
     calibrated_at: str = Field(max_length=40, description="UTC, ISO 8601")
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ from limen.cli.output import EXIT_NO, note, now_utc, percent, print_table, say, 
 
 if TYPE_CHECKING:
     from limen.bundle import Bundle
-    from limen.calibration.operating_point import OperatingPoint
+    from limen.calibration.operating_point import OperatingPoint, TransactionRates
     from limen.device.calibration import Calibration, Wish
     from limen.device.gallery import Gallery
 
@@ -55,6 +56,13 @@ def calibrate(
         int | None,
         typer.Option(min=1, help="Also tell the FPIR of galleries of up to so many people."),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="A door's file: its votes, and smallest face, count."),
+    ] = None,
+    time_limit_s: Annotated[
+        float, typer.Option(min=0.1, max=120, help="How long a visitor tries, for FAR and FRR.")
+    ] = 10.0,
     dry_run: Annotated[bool, typer.Option(help="Find it, and keep the old one.")] = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
@@ -64,8 +72,11 @@ def calibrate(
     json: JsonOption = False,
 ) -> None:
     """Find the door's threshold, from its own gallery and the bundle's strangers."""
+    from limen.calibration.transactions import TransactionRule, Votes
     from limen.device.calibration import Wish
+    from limen.device.config import DoorConfig, load_config
 
+    door = load_config(config) if config else DoorConfig()
     wish = Wish(
         max_fmr=max_fmr,
         confidence=confidence,
@@ -73,6 +84,7 @@ def calibrate(
         probe_frames=probe_frames,
         below_floor=below_floor,
         accept_lookalikes=accept_lookalikes,
+        rule=TransactionRule(Votes(door.votes, door.window), time_limit_s),
     )
     ready = open_recognition(bundle, runtime, precision, yunet)
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
@@ -260,4 +272,37 @@ def _tell(point: OperatingPoint) -> None:
         )
     if effective is not None:
         rows.append(["as good as independent", f"{effective:,.0f} comparisons"])
+    if point.transaction is not None:
+        rows += _visit_rows(point.transaction, point.confidence)
     print_table("operating point", ["", "value"], rows)
+
+
+def _visit_rows(rates: TransactionRates, confidence: float) -> list[list[str]]:
+    """FAR and FRR: what a whole visit ends in."""
+    rule = f"{rates.votes} votes of {rates.window}, {rates.decisions} looks in {rates.time_limit_s:g} s"
+    rows = [["a visit", rule]]
+    if rates.far is not None and rates.far_interval is not None:
+        low, high = rates.far_interval
+        rows.append(
+            [
+                "a stranger's visit opens the door (FAR)",
+                (
+                    f"{percent(rates.far)}, between {percent(low)} and {percent(high)} "
+                    f"with {confidence:.0%} confidence"
+                ),
+            ]
+        )
+    if rates.frr is not None and rates.frr_interval is not None:
+        low, high = rates.frr_interval
+        basis = (
+            f"of {rates.frr_visits} visits"
+            if rates.frr_visits
+            else "drawn from enrolment shots, all of which were acquired"
+        )
+        rows.append(
+            [
+                "an enrolled person's visit does not (FRR)",
+                f"{percent(rates.frr, 1)}, between {percent(low, 1)} and {percent(high, 1)}, {basis}",
+            ]
+        )
+    return rows

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from limen.bundle import Bundle, CohortEmbeddings
 from limen.calibration.calibrate import calibrate
-from limen.calibration.door_scores import DoorScores, Probes, door_scores
+from limen.calibration.door_scores import DoorScores, door_scores
 from limen.calibration.enrolment_faults import find_faults
 from limen.calibration.fusion import fuse
 from limen.calibration.identification import SizedRate, what_if
 from limen.calibration.menagerie import Menagerie, menagerie
 from limen.calibration.operating_point import OperatingPoint
+from limen.calibration.transactions import TransactionRule, Votes
+from limen.calibration.visits import transaction
 from limen.device.gallery import Gallery
 from limen.device.subjects import References
 from limen.errors import CalibrationError
@@ -26,7 +28,7 @@ class Wish:
     max_fmr, max_fpir: rates that a stranger's comparison, and a stranger held against the whole
     gallery, must keep to; probe_frames: frames of a track that the door fuses into one probe;
     below_floor: the bundle's lowest threshold may be undercut; accept_lookalikes: two subjects as
-    alike as one person are two people.
+    alike as one person are two people; rule: what a visit is, for FAR and FRR.
     """
 
     max_fmr: float = 1e-3
@@ -35,6 +37,7 @@ class Wish:
     probe_frames: int = 1
     below_floor: bool = False
     accept_lookalikes: bool = False
+    rule: TransactionRule = field(default_factory=TransactionRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,6 @@ def find_operating_point(
     wish: Wish,
     *,
     calibrated_at: str,
-    probes: Probes | None = None,
 ) -> Calibration:
     """Find an operating point, and keep nothing yet.
 
@@ -82,7 +84,6 @@ def find_operating_point(
         cohort.embeddings,
         cohort.subject,
         probe_frames=wish.probe_frames,
-        probes=probes,
     )
     point = calibrate(
         scores,
@@ -97,8 +98,10 @@ def find_operating_point(
         below_floor=wish.below_floor,
         probe_frames=wish.probe_frames,
         lookalikes_accepted=wish.accept_lookalikes,
-        notes=_notes(references, cohort, scores, probes),
+        notes=_notes(references, cohort, scores),
     )
+    rates = transaction(scores, point.threshold, wish.rule, wish.confidence, [])
+    point = point.model_copy(update={"transaction": rates})
     return Calibration(point, scores, references, cohort, state)
 
 
@@ -163,6 +166,12 @@ def gallery_menagerie(found: Calibration) -> Menagerie:
 
 def same_wish(point: OperatingPoint) -> Wish:
     """What the point was asked for, to be asked again."""
+    rates = point.transaction
+    rule = (
+        TransactionRule(Votes(rates.votes, rates.window), rates.time_limit_s, rates.decisions_per_s)
+        if rates
+        else TransactionRule()
+    )
     return Wish(
         max_fmr=point.max_fmr,
         confidence=point.confidence,
@@ -170,6 +179,7 @@ def same_wish(point: OperatingPoint) -> Wish:
         probe_frames=point.probe_frames,
         below_floor=point.below_floor,
         accept_lookalikes=point.lookalikes_accepted,
+        rule=rule,
     )
 
 
@@ -188,7 +198,6 @@ def _notes(
     references: References,
     cohort: CohortEmbeddings,
     scores: DoorScores,
-    probes: Probes | None,
 ) -> tuple[str, ...]:
     """What the evidence lacks, in sentences, without names."""
     notes = []
@@ -209,7 +218,7 @@ def _notes(
             f"{single} of {people} people have one reference and no probe: how often they are "
             "missed is not known."
         )
-    if probes is None and len(scores.mated):
+    if len(scores.mated):
         notes.append(
             "FNMR is of enrolment shots against each other, which are more alike than visits: "
             "expect more misses at the door."

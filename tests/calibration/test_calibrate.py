@@ -5,7 +5,7 @@ import pytest
 
 from limen.calibration.calibrate import InsufficientEvidenceError, calibrate, rounded_up
 from limen.calibration.clusters import ALLOWANCE
-from limen.calibration.door_scores import DoorScores, Probes, door_scores
+from limen.calibration.door_scores import DoorScores, door_scores
 from limen.calibration.enrolment_faults import EnrolmentFaultError, find_faults
 from limen.calibration.fusion import fuse, fuse_track, fused_probes, leave_one_out_scores
 from limen.calibration.operating_point import OperatingPoint
@@ -39,7 +39,7 @@ def people_alike(rng: np.random.Generator, people: int, pictures: int) -> DoorSc
     own = np.repeat(rng.normal(size=people), pictures)
     scores = ((own + rng.normal(size=people * pictures)) / 2**0.5 / 8).astype(np.float32)
     who = np.repeat(np.arange(people), pictures)
-    return DoorScores(np.ones(2, np.float32), np.arange(2), scores, who, scores, who)
+    return DoorScores(np.ones(2, np.float32), np.arange(2), scores, who, scores, who, 0 * who)
 
 
 def test_the_bound_keeps_the_promise_and_ties_are_rejected_together() -> None:
@@ -94,7 +94,7 @@ def test_the_missing_comparisons_would_have_been_enough() -> None:
 
 def test_one_stranger_carries_no_claim() -> None:
     values, who = np.linspace(0, 0.5, 900).astype(np.float32), np.zeros(900, np.int64)
-    scores = DoorScores(values[:0], who[:0], values, who, values, who)
+    scores = DoorScores(values[:0], who[:0], values, who, values, who, 0 * who)
     with pytest.raises(InsufficientEvidenceError):
         point_of(scores, max_fmr=1e-2)
 
@@ -214,17 +214,6 @@ def test_door_scores_count_every_comparison_of_strangers_and_know_whose_they_are
     ]
     assert np.allclose(seen, sorted(expected), atol=1e-6)
     assert np.allclose(scores.best, (cohort @ templates.T).max(1))
-
-
-def test_probes_taken_at_the_door_are_mated_with_their_own_and_strangers_to_others() -> None:
-    rng = np.random.default_rng(5)
-    references, cohort = unit(rng.normal(size=(4, 8))), unit(rng.normal(size=(3, 8)))
-    subject, probe = np.array([0, 0, 1, 1]), unit(rng.normal(size=(1, 8)))
-    scores = door_scores(references, subject, 2, cohort, probes=Probes(probe, np.array([1])))
-    templates = fuse(references, subject, 2)
-    assert scores.mated[-1] == pytest.approx(float(probe[0] @ templates[1]))
-    assert scores.mated_subject[-1] == 1
-    assert any(np.isclose(scores.non_mated[scores.stranger == -2], probe[0] @ templates[0]))
 
 
 def test_a_cohort_of_another_model_is_refused() -> None:
