@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from limen.calibration.conditions import Condition
 from limen.errors import CalibrationError
 from limen.settings import explain_validation_error
 
@@ -42,13 +43,38 @@ class TransactionRates(BaseModel):
     failures_to_acquire: float | None = Field(None, ge=0, le=1)
 
 
+class ConditionPoint(BaseModel):
+    """The threshold by day or by night, with its evidence (`limen.calibration.by_condition`).
+
+    The same figures as an operating point's, of comparisons under that condition; visits: how many
+    it rests on, of `mated_subjects` people.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    condition: Condition
+    threshold: float = Field(ge=-1, le=1.0001)
+    fmr: float = _Rate
+    fmr_upper_bound: float = _Rate
+    non_mated_comparisons: int = Field(ge=1)
+    effective_comparisons: float | None = Field(None, gt=0)
+    strangers_matched: int | None = Field(None, ge=0)
+    fnmr: float | None = Field(None, ge=0, le=1)
+    fnmr_interval: tuple[float, float] | None = None
+    mated_comparisons: int = Field(0, ge=0)
+    mated_subjects: int = Field(0, ge=0)
+    visits: int = Field(ge=1)
+    transaction: TransactionRates | None = None
+
+
 class OperatingPoint(BaseModel):
     """A decision threshold with its evidence.
 
     FMR and FNMR are of one comparison: a probe, fused from `probe_frames` frames of one track,
     against one subject's fused references. FPIR is of one probe against everybody enrolled.
     A test with as many new strangers stays within fmr_upper_bound, and within fpir_upper_bound,
-    with `confidence`. `effective_comparisons` is how many independent comparisons say as much as
+    with `confidence`. `conditions` are the points by light, where they were asked for; none of them
+    lies below `threshold`. `effective_comparisons` is how many independent comparisons say as much as
     the ones made, since those of one stranger are alike. fnmr fields are None where the gallery
     has no subject with two references. Rates as in ISO/IEC 19795-1.
     """
@@ -78,7 +104,29 @@ class OperatingPoint(BaseModel):
     lookalikes_accepted: bool = Field(False, description="two subjects as alike as one were two")
     notes: tuple[str, ...] = Field((), max_length=20, description="what the evidence lacks")
     transaction: TransactionRates | None = None
+    by_light: bool = Field(False, description="points by day and night were asked for")
+    conditions: tuple[ConditionPoint, ...] = Field((), max_length=len(Condition))
     calibrated_at: str = Field(max_length=40, description="UTC, ISO 8601")
+
+    def threshold_in(self, condition: Condition) -> float:
+        """The threshold for a frame of that condition.
+
+        A condition without a point of its own takes the strictest of all: what nobody measured
+        must not be the weakest way in.
+        """
+        if not self.conditions:
+            return self.threshold
+        own = [point.threshold for point in self.conditions if point.condition is condition]
+        return own[0] if own else max(point.threshold for point in self.conditions)
+
+    @model_validator(mode="after")
+    def _conditions_are_stricter(self) -> Self:
+        named = [point.condition for point in self.conditions]
+        if len(set(named)) != len(named):
+            raise ValueError("a condition has two points")
+        if any(point.threshold < self.threshold for point in self.conditions):
+            raise ValueError("a condition's threshold lies below the general one")
+        return self
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limen.cli.guided import take_visits
 from limen.cli.options import (
     BundleOption,
     GalleryOption,
@@ -52,6 +53,9 @@ def calibrate(
     accept_lookalikes: Annotated[
         bool, typer.Option(help="Two subjects as alike as one person are two people.")
     ] = False,
+    by_light: Annotated[
+        bool, typer.Option(help="Also a threshold by day and by night, from guided visits.")
+    ] = False,
     what_if: Annotated[
         int | None,
         typer.Option(min=1, help="Also tell the FPIR of galleries of up to so many people."),
@@ -63,6 +67,15 @@ def calibrate(
     time_limit_s: Annotated[
         float, typer.Option(min=0.1, max=120, help="How long a visitor tries, for FAR and FRR.")
     ] = 10.0,
+    guided: Annotated[
+        bool, typer.Option(help="First, people of the gallery walk up to the camera.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option(help="The camera of --guided; the door's file's, or camera.")
+    ] = None,
+    visits: Annotated[
+        Path | None, typer.Option(help="Recorded visits instead: SUBJECT/ with a session each.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Find it, and keep the old one.")] = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
@@ -75,6 +88,7 @@ def calibrate(
     from limen.calibration.transactions import TransactionRule, Votes
     from limen.device.calibration import Wish
     from limen.device.config import DoorConfig, load_config
+    from limen.device.guided import VisitPolicy
 
     door = load_config(config) if config else DoorConfig()
     wish = Wish(
@@ -84,10 +98,16 @@ def calibrate(
         probe_frames=probe_frames,
         below_floor=below_floor,
         accept_lookalikes=accept_lookalikes,
+        by_light=by_light,
         rule=TransactionRule(Votes(door.votes, door.window), time_limit_s),
     )
     ready = open_recognition(bundle, runtime, precision, yunet)
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
+        if guided or visits is not None:
+            policy = VisitPolicy(
+                probe_frames, door.min_quality, door.min_face_px, seconds=time_limit_s
+            )
+            take_visits(opened, ready, policy, source=source or door.source, recorded=visits)
         _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
 
 
@@ -275,6 +295,28 @@ def _tell(point: OperatingPoint) -> None:
     if point.transaction is not None:
         rows += _visit_rows(point.transaction, point.confidence)
     print_table("operating point", ["", "value"], rows)
+    if point.conditions:
+        _tell_conditions(point)
+
+
+def _tell_conditions(point: OperatingPoint) -> None:
+    own = {each.condition: each for each in point.conditions}
+    rows = []
+    for condition in type(point.conditions[0].condition):
+        each = own.get(condition)
+        rows.append(
+            [
+                condition.value,
+                f"{point.threshold_in(condition):.4f}",
+                percent(each.fmr_upper_bound, 3) if each else "the strictest counts",
+                percent(each.fnmr, 1) if each else "–",
+                percent(each.transaction.frr, 1) if each and each.transaction else "–",
+                str(each.visits) if each else "–",
+            ]
+        )
+    print_table(
+        "by light", ["", "threshold", "FMR at most", "FNMR", "visits refused", "visits"], rows
+    )
 
 
 def _visit_rows(rates: TransactionRates, confidence: float) -> list[list[str]]:

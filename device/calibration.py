@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +16,10 @@ from limen.calibration.identification import SizedRate, what_if
 from limen.calibration.menagerie import Menagerie, menagerie
 from limen.calibration.operating_point import OperatingPoint
 from limen.calibration.transactions import TransactionRule, Votes
-from limen.calibration.visits import transaction
+from limen.calibration.visits import transaction, with_visits
 from limen.device.gallery import Gallery
+from limen.device.kept_visits import KeptVisit, usable_visits
+from limen.device.light_points import with_light_points
 from limen.device.subjects import References
 from limen.errors import CalibrationError
 
@@ -28,7 +31,8 @@ class Wish:
     max_fmr, max_fpir: rates that a stranger's comparison, and a stranger held against the whole
     gallery, must keep to; probe_frames: frames of a track that the door fuses into one probe;
     below_floor: the bundle's lowest threshold may be undercut; accept_lookalikes: two subjects as
-    alike as one person are two people; rule: what a visit is, for FAR and FRR.
+    alike as one person are two people; by_light: points by day and night too; rule:
+    what a visit is, for FAR and FRR.
     """
 
     max_fmr: float = 1e-3
@@ -37,6 +41,7 @@ class Wish:
     probe_frames: int = 1
     below_floor: bool = False
     accept_lookalikes: bool = False
+    by_light: bool = False
     rule: TransactionRule = field(default_factory=TransactionRule)
 
 
@@ -85,6 +90,10 @@ def find_operating_point(
         cohort.subject,
         probe_frames=wish.probe_frames,
     )
+    kept = gallery.visits()
+    usable = usable_visits(kept, references, wish.probe_frames)
+    visits = [visit.visit(number) for number, visit in usable]
+    scores = with_visits(scores, visits)
     point = calibrate(
         scores,
         max_fmr=wish.max_fmr,
@@ -98,10 +107,12 @@ def find_operating_point(
         below_floor=wish.below_floor,
         probe_frames=wish.probe_frames,
         lookalikes_accepted=wish.accept_lookalikes,
-        notes=_notes(references, cohort, scores),
+        notes=(*_notes(references, cohort, scores), *_visit_notes(kept, usable, references)),
     )
-    rates = transaction(scores, point.threshold, wish.rule, wish.confidence, [])
+    rates = transaction(scores, point.threshold, wish.rule, wish.confidence, visits)
     point = point.model_copy(update={"transaction": rates})
+    if wish.by_light:
+        point = with_light_points(point, usable, cohort, wish.rule)
     return Calibration(point, scores, references, cohort, state)
 
 
@@ -179,6 +190,7 @@ def same_wish(point: OperatingPoint) -> Wish:
         probe_frames=point.probe_frames,
         below_floor=point.below_floor,
         accept_lookalikes=point.lookalikes_accepted,
+        by_light=point.by_light,
         rule=rule,
     )
 
@@ -218,9 +230,38 @@ def _notes(
             f"{single} of {people} people have one reference and no probe: how often they are "
             "missed is not known."
         )
-    if len(scores.mated):
+    return tuple(notes)
+
+
+def _visit_notes(
+    kept: dict[str, list[KeptVisit]],
+    usable: list[tuple[int, KeptVisit]],
+    references: References,
+) -> tuple[str, ...]:
+    """What the mated scores are of, and under which conditions they were taken."""
+    notes = []
+    visitors = {number for number, _ in usable}
+    people = len(references.subject_ids)
+    if not usable:
         notes.append(
             "FNMR is of enrolment shots against each other, which are more alike than visits: "
-            "expect more misses at the door."
+            "expect more misses at the door, or run 'limen calibrate --guided'."
+        )
+    else:
+        conditions = Counter(visit.condition.value for _, visit in usable)
+        widths = sorted(visit.width_px for _, visit in usable)
+        light = sorted(visit.light for _, visit in usable)
+        told = ", ".join(f"{count} by {name}" for name, count in sorted(conditions.items()))
+        notes.append(
+            f"{len(visitors)} of {people} people walked up to the camera: {told}; faces of "
+            f"{widths[0]:.0f} to {widths[-1]:.0f} px, grey levels of {light[0]:.0f} to "
+            f"{light[-1]:.0f}. FNMR is of those visits"
+            + (", and of enrolment shots for the others." if len(visitors) < people else ".")
+        )
+    void = sum(len(visits) for visits in kept.values()) - len(usable)
+    if void:
+        notes.append(
+            f"{void} earlier visits were left out: they were of other references, or of probes fused "
+            "from another number of frames."
         )
     return tuple(notes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from limen.calibration.conditions import Condition
 from limen.device.camera_health import HealthMonitor
 from limen.device.door import Door, DoorStep
 from limen.device.events import Event, EventKind, EventSink
@@ -98,6 +99,11 @@ def load_recogniser(
         probe_frames=point.probe_frames,
         permission=permission,
         find_lookalikes=find_lookalikes,
+        by_condition=(
+            {condition: point.threshold_in(condition) for condition in Condition}
+            if point.conditions
+            else None
+        ),
     )
 
 

@@ -34,6 +34,8 @@ from limen.device.gallery.references import load_references
 from limen.device.gallery.rotation import rekey
 from limen.device.gallery.store import Clock, Store, now_utc
 from limen.device.gallery.vault import fingerprint
+from limen.device.gallery.visits import keep_visits, load_visits
+from limen.device.kept_visits import KeptVisit
 from limen.device.subjects import References, SubjectDetails, SubjectRecord, checked_subject_id
 from limen.errors import GalleryError
 
@@ -260,6 +262,16 @@ class Gallery:
         """
         with self.store.writing() as execute:
             return put_earlier_point_in_force(self.store, execute)
+
+    def keep_visits(self, visits: dict[str, list[KeptVisit]]) -> None:
+        """Keep the scores of guided visits, by subject id, all or none; of each, the newest forty."""
+        with self.store.writing(door=False) as execute:
+            keep_visits(self.store, execute, visits)
+
+    def visits(self) -> dict[str, list[KeptVisit]]:
+        """The guided visits of everybody who has any, by subject id."""
+        with self.store.reading() as execute:
+            return load_visits(self.store, execute)
 
     def calibration_is_stale(self) -> bool:
         """Whether references changed after the operating point in force was kept.
