@@ -113,7 +113,8 @@ def calibrate(
 
 def recalibrate(
     if_stale: Annotated[
-        bool, typer.Option(help="Only where people were added or removed since.")
+        bool,
+        typer.Option(help="Only where people were added or removed since, or the door drifted."),
     ] = False,
     step_back: Annotated[
         bool, typer.Option(help="Put the operating point before this one back in force.")
@@ -127,6 +128,7 @@ def recalibrate(
 ) -> None:
     """Calibrate again as the last time was asked for, or go one step back."""
     from limen.device.calibration import require_operating_point, same_wish
+    from limen.device.drift_monitor import drift_reasons
 
     ready = open_recognition(bundle, runtime, precision, yunet)
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
@@ -141,17 +143,35 @@ def recalibrate(
             if opened.calibration_is_stale():
                 note("it was calibrated before people were added or removed")
             return
-        if if_stale and not opened.calibration_is_stale():
+        drifted = drift_reasons(opened)
+        for reason in drifted:
+            note(f"drift: {reason}")
+        if if_stale and not drifted and not opened.calibration_is_stale():
             if json:
                 say_json({"calibrated": False, "reason": "nothing has changed", "stale": False})
             else:
                 say(f"nothing has changed since {before.calibrated_at}: the threshold stays")
             return
-        _calibrate(opened, ready.bundle, same_wish(before), what_if=None, keep=True, json=json)
+        _calibrate(
+            opened,
+            ready.bundle,
+            same_wish(before),
+            what_if=None,
+            keep=True,
+            json=json,
+            drifted=drifted,
+        )
 
 
 def _calibrate(
-    gallery: Gallery, bundle: Bundle, wish: Wish, *, what_if: int | None, keep: bool, json: bool
+    gallery: Gallery,
+    bundle: Bundle,
+    wish: Wish,
+    *,
+    what_if: int | None,
+    keep: bool,
+    json: bool,
+    drifted: tuple[str, ...] = (),
 ) -> None:
     import numpy as np
 
@@ -166,7 +186,9 @@ def _calibrate(
     from limen.errors import CalibrationError
 
     try:
-        found = find_operating_point(gallery, bundle, wish, calibrated_at=now_utc())
+        found = find_operating_point(
+            gallery, bundle, wish, calibrated_at=now_utc(), drifted=drifted
+        )
     except InsufficientEvidenceError as error:
         _refuse(error, json)
         raise typer.Exit(EXIT_NO) from error
@@ -182,6 +204,7 @@ def _calibrate(
             {
                 "calibrated": True,
                 "kept": keep,
+                "drifted": list(drifted),
                 **found.point.model_dump(mode="json"),
                 "what_if": [
                     {

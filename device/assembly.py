@@ -33,6 +33,7 @@ FIXED = (
     "key",
     "audit",
     "audit_scores",
+    "drift",
     "bundle",
     "runtime",
     "precision",

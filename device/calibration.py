@@ -62,8 +62,11 @@ def find_operating_point(
     wish: Wish,
     *,
     calibrated_at: str,
+    drifted: tuple[str, ...] = (),
 ) -> Calibration:
     """Find an operating point, and keep nothing yet.
+
+    drifted: why this calibration is due, for its notes.
 
     CalibrationError where nobody is enrolled, where all shots of a subject are one picture, where
     two subjects are one person, or for a cohort of another model; InsufficientEvidenceError where
@@ -107,7 +110,15 @@ def find_operating_point(
         below_floor=wish.below_floor,
         probe_frames=wish.probe_frames,
         lookalikes_accepted=wish.accept_lookalikes,
-        notes=(*_notes(references, cohort, scores), *_visit_notes(kept, usable, references)),
+        notes=(
+            *_notes(references, cohort, scores),
+            *_visit_notes(kept, usable, references),
+            *(
+                f"The door had drifted before, {reason}: what it sees now counts as normal from "
+                "here on. Walk up again with 'limen calibrate --guided'."
+                for reason in drifted
+            ),
+        ),
     )
     rates = transaction(scores, point.threshold, wish.rule, wish.confidence, visits)
     point = point.model_copy(update={"transaction": rates})

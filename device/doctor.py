@@ -18,6 +18,7 @@ import numpy as np
 from limen.bundle import Bundle, open_bundle
 from limen.device.camera_health import HealthMonitor
 from limen.device.config import DoorConfig
+from limen.device.drift_monitor import drift_state
 from limen.device.gallery import Gallery
 from limen.device.gatekeeper import Demand
 from limen.device.second_factor import SecondFactors
@@ -231,6 +232,7 @@ def gallery(
     try:
         with open_gallery() as opened:
             found, people = opened.model_id, len(opened.subjects())
+            drift = drift_state(opened)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
         detector = bundle.detector(config.yunet)
         expected = bundle.embedder(config.runtime, config.precision, detector).model_id
@@ -255,6 +257,17 @@ def gallery(
     else:
         yield Finding(
             "threshold", Grade.OK, f"{point.threshold:.4f}, FMR at most {point.max_fmr:g}"
+        )
+    if drift is not None and drift.recalibrate:
+        yield Finding(
+            "drift",
+            Grade.WARN,
+            f"recalibrate: {'; '.join(drift.reasons)}",
+            "limen calibrate --guided",
+        )
+    elif drift is not None:
+        yield Finding(
+            "drift", Grade.OK, f"none seen in {drift.visits} visits and {drift.looks} looks"
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limen.device.drift_monitor import drift_state
 from limen.device.gallery import Gallery
 from limen.device.recording import RecordingSource
 from limen.device.sources import open_source
@@ -120,3 +121,19 @@ def test_visits_of_nobody_are_a_sentence_and_change_nothing(door, tmp_path, name
     assert ("nobody is enrolled under" in done.stderr) == (name == "nobody")
     with Gallery.open(door / "gallery.db") as gallery:
         assert (gallery.visits(), gallery.operating_points()) == before
+
+
+def test_a_door_that_drifted_is_calibrated_again_and_says_why(door: Path) -> None:
+    path = door / "gallery.db"
+    assert limen("calibrate", "--max-fmr", "1e-2", gallery=path).returncode == 0
+    with Gallery.open(path) as gallery:
+        state = drift_state(gallery)
+        gallery.keep_drift(state.model_copy(update={"reasons": ("the light: lower",)}))
+    examined = limen("doctor", "--no-camera", "--json", gallery=path)
+    finding = next(f for f in json.loads(examined.stdout)["findings"] if f["name"] == "drift")
+    assert (finding["grade"], finding["text"]) == ("warn", "recalibrate: the light: lower")
+    again = json.loads(limen("recalibrate", "--if-stale", "--json", gallery=path).stdout)
+    assert (again["calibrated"], again["drifted"]) == (True, ["the light: lower"])
+    assert any("The door had drifted before, the light: lower" in note for note in again["notes"])
+    settled = json.loads(limen("recalibrate", "--if-stale", "--json", gallery=path).stdout)
+    assert settled["calibrated"] is False
