@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.calibration.cluster_prior import ClusterPrior, stand_ins
 from limen.calibration.fusion import fuse, fused_probes, leave_one_out_scores
 from limen.errors import CalibrationError
 
@@ -26,7 +27,8 @@ class DoorScores:
     mated (m,) with mated_subject (m,); non_mated (n,) with stranger (n,), the person whose probe it
     was: numbers from 0 for the cohort's people, negative ones for enrolled people held against
     others. best (q,) with best_stranger (q,): a stranger's highest score over the whole gallery,
-    one a probe, from the cohort, or from the enrolled where there is none.
+    one a probe, from the cohort, or from the enrolled where there is none. prior, best_prior: how
+    much comparisons of one stranger are alike at galleries of this size, where a cohort tells.
     """
 
     mated: NDArray[np.float32]
@@ -35,6 +37,8 @@ class DoorScores:
     stranger: NDArray[np.int64]
     best: NDArray[np.float32]
     best_stranger: NDArray[np.int64]
+    prior: ClusterPrior | None = None
+    best_prior: ClusterPrior | None = None
 
     @classmethod
     def independent(cls, mated: NDArray[np.float32], non_mated: NDArray[np.float32]) -> DoorScores:
@@ -86,12 +90,16 @@ def door_scores(
         stranger_parts.append(np.repeat(-1 - who, subjects - 1))
     best = np.zeros(0, np.float32)
     best_stranger = np.zeros(0, np.int64)
+    prior = best_prior = None
     if len(cohort):
         strangers, who = fused_probes(cohort, people, probe_frames)
         against = strangers @ templates.T
         scores_parts.append(against.ravel())
         stranger_parts.append(np.repeat(who, subjects))
         best, best_stranger = against.max(1), who
+        shots = max(1, round(len(references) / subjects))
+        if (played := stand_ins(cohort, people, strangers, who, shots)) is not None:
+            prior, best_prior = played.against_subjects(subjects), played.against_the_best(subjects)
     elif subjects > 1:
         embeddings, who = enrolled[-1]
         among = embeddings @ templates.T
@@ -104,4 +112,6 @@ def door_scores(
         stranger=np.concatenate(stranger_parts),
         best=best,
         best_stranger=best_stranger,
+        prior=prior,
+        best_prior=best_prior,
     )
