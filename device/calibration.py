@@ -12,6 +12,7 @@ from limen.calibration.door_scores import DoorScores, Probes, door_scores
 from limen.calibration.enrolment_faults import find_faults
 from limen.calibration.fusion import fuse
 from limen.calibration.identification import SizedRate, what_if
+from limen.calibration.meaning import cohort_mated_scores, find_meaning
 from limen.calibration.menagerie import Menagerie, menagerie
 from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery import Gallery
@@ -99,6 +100,11 @@ def find_operating_point(
         lookalikes_accepted=wish.accept_lookalikes,
         notes=_notes(references, cohort, scores, probes),
     )
+    people = len(references.subject_ids)
+    shots = max(1, round(len(references.subject) / people))
+    stand_ins = cohort_mated_scores(cohort.embeddings, cohort.subject, shots, wish.probe_frames)
+    meaning = find_meaning(scores, stand_ins, wish.confidence)
+    point = point.model_copy(update={"meaning": meaning})
     return Calibration(point, scores, references, cohort, state)
 
 
