@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.calibration.cluster_prior import ClusterPrior, stand_ins
 from limen.calibration.fusion import fuse, fused_probes, leave_one_out_scores
 from limen.errors import CalibrationError
 
@@ -19,7 +20,8 @@ class DoorScores:
     was: numbers from 0 for the cohort's people, negative ones for enrolled people held against
     others. best (q,) with best_stranger (q,): a stranger's highest score over the whole gallery,
     one a probe, from the cohort, or from the enrolled where there is none; best_subject (q,): whose
-    it was, a column of the templates.
+    it was, a column of the templates (None: take all as one). prior, best_prior: how much
+    comparisons of one stranger are alike at galleries of this size, where a cohort tells.
     """
 
     mated: NDArray[np.float32]
@@ -28,14 +30,15 @@ class DoorScores:
     stranger: NDArray[np.int64]
     best: NDArray[np.float32]
     best_stranger: NDArray[np.int64]
-    best_subject: NDArray[np.int64]
+    prior: ClusterPrior | None = None
+    best_prior: ClusterPrior | None = None
+    best_subject: NDArray[np.int64] | None = None
 
     @classmethod
     def independent(cls, mated: NDArray[np.float32], non_mated: NDArray[np.float32]) -> DoorScores:
         """Scores of which each is of another person, against a gallery of one."""
         people = np.arange(len(non_mated))
-        one = np.zeros_like(people)
-        return cls(mated, np.arange(len(mated)), non_mated, people, non_mated, people, one)
+        return cls(mated, np.arange(len(mated)), non_mated, people, non_mated, people)
 
 
 def door_scores(
@@ -68,11 +71,15 @@ def door_scores(
     others = who[:, None] != np.arange(subjects)[None, :]
     scores_parts = [among[others]]
     stranger_parts = [np.repeat(-1 - who, subjects - 1)]
+    prior = best_prior = None
     if len(cohort):
         strangers, number = fused_probes(cohort, people, probe_frames)
         against = strangers @ templates.T
         scores_parts.append(against.ravel())
         stranger_parts.append(np.repeat(number, subjects))
+        shots = max(1, round(len(references) / subjects))
+        if (played := stand_ins(cohort, people, strangers, number, shots)) is not None:
+            prior, best_prior = played.against_subjects(subjects), played.against_the_best(subjects)
     else:
         against, number = np.where(others, among, -np.inf)[:, : subjects * (subjects > 1)], -1 - who
     found = against.shape[1] > 0
@@ -84,4 +91,6 @@ def door_scores(
         best=against.max(1) if found else np.zeros(0, np.float32),
         best_stranger=number if found else np.zeros(0, np.int64),
         best_subject=against.argmax(1) if found else np.zeros(0, np.int64),
+        prior=prior,
+        best_prior=best_prior,
     )

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from limen.calibration.conditions import Condition
+from limen.calibration.meaning import ScoreMeaning
 from limen.errors import CalibrationError
 from limen.settings import explain_validation_error
 
@@ -102,6 +103,7 @@ class OperatingPoint(BaseModel):
     probe_frames: int = Field(1, ge=1, le=100)
     below_floor: bool = Field(False, description="the bundle's floor was undercut, as told to")
     lookalikes_accepted: bool = Field(False, description="two subjects as alike as one were two")
+    meaning: ScoreMeaning | None = Field(None, description="what scores mean, where it is known")
     notes: tuple[str, ...] = Field((), max_length=20, description="what the evidence lacks")
     transaction: TransactionRates | None = None
     by_light: bool = Field(False, description="points by day and night were asked for")

@@ -83,7 +83,10 @@ def transaction(
     rng = np.random.default_rng(SEED)
     far = false_acceptance(
         scores.best,
-        scores.best_subject,
+        # Where it is not known whom a stranger was like, votes for two count together: safer.
+        np.zeros(len(scores.best), np.int64)
+        if scores.best_subject is None
+        else scores.best_subject,
         scores.best_stranger,
         threshold,
         rule,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ from limen.cli.options import (
 from limen.cli.output import EXIT_NO, EXIT_YES, note, say, say_json
 
 if TYPE_CHECKING:
+    from limen.calibration.meaning import ScoreMeaning
     from limen.calibration.operating_point import OperatingPoint
     from limen.device.gallery import Gallery
     from limen.recognition import FaceSample
@@ -56,6 +57,7 @@ def verify(
         raise ConfigError("name two pictures, or one picture and --claim SUBJECT")
     ready = open_recognition(bundle, runtime, precision, yunet)
     samples = [_acquire(picture, ready) for picture in pictures]
+    meaning: ScoreMeaning | None = None
     if claim is None:
         cohort = ready.bundle.cohort()
         _, strangers = mated_and_non_mated(cohort.embeddings, cohort.subject)
@@ -71,6 +73,7 @@ def verify(
                 Recogniser(opened.references(), threshold).verify(samples[0].embedding, claim).score
             )
             basis = f"calibrated for FMR {point.max_fmr:g} at {point.calibrated_at}"
+            meaning = point.meaning
     match = score >= threshold
     if json:
         say_json(
@@ -80,6 +83,7 @@ def verify(
                 "threshold": threshold,
                 "basis": basis,
                 "claim": claim,
+                **_meant(meaning, score),
                 "model_id": ready.embedder.model_id,
             }
         )
@@ -87,6 +91,8 @@ def verify(
         say(
             f"{'match' if match else 'no match'}: score {score:.3f}, threshold {threshold:.3f} ({basis})"
         )
+        if claim is not None:
+            _tell_meaning(meaning, score, claim)
     raise typer.Exit(EXIT_YES if match else EXIT_NO)
 
 
@@ -113,7 +119,8 @@ def identify(
             {
                 "subject": best.subject_id if best else None,
                 "candidates": [
-                    {"subject": c.subject_id, "score": c.score} for c in candidates[:top]
+                    {"subject": c.subject_id, "score": c.score, **_meant(point.meaning, c.score)}
+                    for c in candidates[:top]
                 ],
                 "threshold": point.threshold,
                 "faces": sample.faces,
@@ -125,7 +132,32 @@ def identify(
         for candidate in candidates[:top]:
             sign = "≥" if candidate.score >= point.threshold else "<"
             note(f"  {candidate.score:.3f} {sign} {point.threshold:.3f}  {candidate.subject_id}")
+        if candidates:
+            _tell_meaning(point.meaning, candidates[0].score, candidates[0].subject_id)
     raise typer.Exit(EXIT_YES if best else EXIT_NO)
+
+
+def _meant(meaning: ScoreMeaning | None, score: float) -> dict[str, Any]:
+    """What a score means, for JSON; nulls where the operating point does not know."""
+    if meaning is None:
+        return {"log_likelihood_ratio": None, "strangers_one_in": None}
+    rarity = meaning.strangers(score)
+    return {
+        "log_likelihood_ratio": {
+            "logistic": meaning.log_ratio(score),
+            "isotonic": meaning.isotonic_log_ratio(score),
+        },
+        "strangers_one_in": rarity.one_in,
+        "strangers_one_in_is_a_limit": rarity.at_most,
+    }
+
+
+def _tell_meaning(meaning: ScoreMeaning | None, score: float, subject: str) -> None:
+    from limen.calibration.plain_words import ratio_words, score_words
+
+    if meaning is not None:
+        note(score_words(meaning, score, subject))
+        note(ratio_words(meaning, score, subject))
 
 
 @contextmanager

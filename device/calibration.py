@@ -13,6 +13,7 @@ from limen.calibration.door_scores import DoorScores, door_scores
 from limen.calibration.enrolment_faults import find_faults
 from limen.calibration.fusion import fuse
 from limen.calibration.identification import SizedRate, what_if
+from limen.calibration.meaning import cohort_mated_scores, find_meaning
 from limen.calibration.menagerie import Menagerie, menagerie
 from limen.calibration.operating_point import OperatingPoint
 from limen.calibration.transactions import TransactionRule, Votes
@@ -121,7 +122,11 @@ def find_operating_point(
         ),
     )
     rates = transaction(scores, point.threshold, wish.rule, wish.confidence, visits)
-    point = point.model_copy(update={"transaction": rates})
+    people = len(references.subject_ids)
+    shots = max(1, round(len(references.subject) / people))
+    stand_ins = cohort_mated_scores(cohort.embeddings, cohort.subject, shots, wish.probe_frames)
+    meaning = find_meaning(scores, stand_ins, wish.confidence)
+    point = point.model_copy(update={"transaction": rates, "meaning": meaning})
     if wish.by_light:
         point = with_light_points(point, usable, cohort, wish.rule)
     return Calibration(point, scores, references, cohort, state)

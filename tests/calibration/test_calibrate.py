@@ -39,7 +39,7 @@ def people_alike(rng: np.random.Generator, people: int, pictures: int) -> DoorSc
     own = np.repeat(rng.normal(size=people), pictures)
     scores = ((own + rng.normal(size=people * pictures)) / 2**0.5 / 8).astype(np.float32)
     who = np.repeat(np.arange(people), pictures)
-    return DoorScores(np.ones(2, np.float32), np.arange(2), scores, who, scores, who, 0 * who)
+    return DoorScores(np.ones(2, np.float32), np.arange(2), scores, who, scores, who)
 
 
 def test_the_bound_keeps_the_promise_and_ties_are_rejected_together() -> None:
@@ -94,7 +94,7 @@ def test_the_missing_comparisons_would_have_been_enough() -> None:
 
 def test_one_stranger_carries_no_claim() -> None:
     values, who = np.linspace(0, 0.5, 900).astype(np.float32), np.zeros(900, np.int64)
-    scores = DoorScores(values[:0], who[:0], values, who, values, who, 0 * who)
+    scores = DoorScores(values[:0], who[:0], values, who, values, who)
     with pytest.raises(InsufficientEvidenceError):
         point_of(scores, max_fmr=1e-2)
 
