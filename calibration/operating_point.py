@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from limen.calibration.conditions import Condition
+from limen.calibration.identification import independent_fpir
 from limen.calibration.meaning import ScoreMeaning
 from limen.errors import CalibrationError
 from limen.settings import explain_validation_error
@@ -109,6 +110,11 @@ class OperatingPoint(BaseModel):
     by_light: bool = Field(False, description="points by day and night were asked for")
     conditions: tuple[ConditionPoint, ...] = Field((), max_length=len(Condition))
     calibrated_at: str = Field(max_length=40, description="UTC, ISO 8601")
+
+    @property
+    def fpir_if_independent(self) -> float:
+        """1 - (1 - FMR)^N at the present gallery's size, beside the measured FPIR."""
+        return independent_fpir(self.fmr, self.enrolled_subjects)
 
     def threshold_in(self, condition: Condition) -> float:
         """The threshold for a frame of that condition.

@@ -30,8 +30,10 @@ from limen.cli import (
     pictures,
     preparation,
     replay,
+    score_methods,
     service,
     subjects,
+    threshold,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -71,9 +73,21 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
+    *(
+        demo,
+        enrolment,
+        subjects,
+        moving,
+        calibration,
+        threshold,
+        matching,
+        door,
+        gallery,
+        audit,
+        owner,
+    ),
     *(doctor, factor, replay, service),
-    *(pictures, bundle, preparation, workstation, export, finder),
+    *(pictures, score_methods, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

@@ -121,6 +121,10 @@ def find_operating_point(
             ),
         ),
     )
+    if point.fmr == 0 and point.effective_comparisons:
+        point = point.model_copy(
+            update={"notes": (*point.notes, _none_matched(point.effective_comparisons))}
+        )
     rates = transaction(scores, point.threshold, wish.rule, wish.confidence, visits)
     people = len(references.subject_ids)
     shots = max(1, round(len(references.subject) / people))
@@ -247,6 +251,15 @@ def _notes(
             "missed is not known."
         )
     return tuple(notes)
+
+
+def _none_matched(effective: float) -> str:
+    """The rule of three, where it binds."""
+    return (
+        f"No stranger matched. That is no FMR of 0: {effective:,.0f} effective comparisons without a "
+        f"match leave room for {3 / effective:.2g} (the rule of three, at 95 %), and a second test "
+        f"may find up to {4.3 / effective:.2g}."
+    )
 
 
 def _visit_notes(

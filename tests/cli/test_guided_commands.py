@@ -132,8 +132,23 @@ def test_a_door_that_drifted_is_calibrated_again_and_says_why(door: Path) -> Non
     examined = limen("doctor", "--no-camera", "--json", gallery=path)
     finding = next(f for f in json.loads(examined.stdout)["findings"] if f["name"] == "drift")
     assert (finding["grade"], finding["text"]) == ("warn", "recalibrate: the light: lower")
+    due = limen("threshold", gallery=path)
+    assert (due.returncode, "recalibrate: drift: the light: lower" in due.stderr) == (1, True)
     again = json.loads(limen("recalibrate", "--if-stale", "--json", gallery=path).stdout)
     assert (again["calibrated"], again["drifted"]) == (True, ["the light: lower"])
     assert any("The door had drifted before, the light: lower" in note for note in again["notes"])
+    shown = json.loads(limen("threshold", "--history", "--json", gallery=path).stdout)
+    assert shown["recalibrate"] == []
+    assert shown["history"][-1]["notes"] == shown["notes"] == again["notes"]
     settled = json.loads(limen("recalibrate", "--if-stale", "--json", gallery=path).stdout)
     assert settled["calibrated"] is False
+
+
+def test_methods_are_tried_on_strangers_and_on_few_people_refused(door: Path) -> None:
+    path = door / "gallery.db"
+    tried = json.loads(limen("score-methods", "--json", gallery=path).stdout)
+    assert set(tried["fnmr_normalised"]) == {"none", "z", "t", "s", "as"}
+    assert set(tried["fnmr_metrics"]) == {"wccn", "kissme"}
+    assert all(0 <= rate <= 1 for rate in tried["fnmr_metrics"].values())
+    few = limen("score-methods", "--own", gallery=path)
+    assert (few.returncode, "needs 80 people" in few.stderr) == (2, True)
