@@ -15,6 +15,7 @@ from limen.cli.options import (
     PrecisionOption,
     RuntimeOption,
     YuNetOption,
+    gallery_path,
     open_gallery,
     open_recognition,
 )
@@ -62,7 +63,7 @@ def calibrate(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="A door's file: its votes, and smallest face, count."),
+        typer.Option("--config", "-c", help="A door's file: its gallery, votes and smallest face."),
     ] = None,
     time_limit_s: Annotated[
         float, typer.Option(min=0.1, max=120, help="How long a visitor tries, for FAR and FRR.")
@@ -101,8 +102,17 @@ def calibrate(
         by_light=by_light,
         rule=TransactionRule(Votes(door.votes, door.window), time_limit_s),
     )
-    ready = open_recognition(bundle, runtime, precision, yunet)
-    with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
+    where = door.gallery if config and gallery is None else gallery_path(gallery)
+    ready = open_recognition(
+        bundle or door.bundle,
+        runtime or door.runtime,
+        precision or door.precision,
+        yunet or door.yunet,
+        where,
+    )
+    with open_gallery(
+        where, model_id=ready.embedder.model_id, key=door.key, need="calibrate"
+    ) as opened:
         if guided or visits is not None:
             policy = VisitPolicy(
                 probe_frames, door.min_quality, door.min_face_px, seconds=time_limit_s
@@ -130,7 +140,7 @@ def recalibrate(
     from limen.device.calibration import require_operating_point, same_wish
     from limen.device.drift_monitor import drift_reasons
 
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
         before = require_operating_point(opened)
         if step_back:

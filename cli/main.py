@@ -34,6 +34,7 @@ from limen.cli import (
     service,
     subjects,
     threshold,
+    tuning,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -73,20 +74,8 @@ def options(
 
 
 for part in (
-    *(
-        demo,
-        enrolment,
-        subjects,
-        moving,
-        calibration,
-        threshold,
-        matching,
-        door,
-        gallery,
-        audit,
-        owner,
-    ),
-    *(doctor, factor, replay, service),
+    *(demo, enrolment, subjects, moving, calibration, threshold, matching),
+    *(door, gallery, audit, owner, doctor, tuning, factor, replay, service),
     *(pictures, score_methods, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)

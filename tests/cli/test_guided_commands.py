@@ -21,13 +21,18 @@ from limen.images import encode_jpeg
 data = pytest.importorskip("skimage.data", reason="scikit-image carries a picture of a person")
 
 
-def limen(*arguments: object, gallery: Path, typed: str = "") -> subprocess.CompletedProcess[str]:
+def limen(
+    *arguments: object, gallery: Path | None, typed: str = ""
+) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "LIMEN_GALLERY"}
+    if gallery is not None:
+        environment["LIMEN_GALLERY"] = str(gallery)
     return subprocess.run(
         [sys.executable, "-m", "limen.cli.main", *map(str, arguments)],
         input=typed,
         capture_output=True,
         text=True,
-        env={**os.environ, "COLUMNS": "200", "LIMEN_GALLERY": str(gallery)},
+        env={**environment, "COLUMNS": "200"},
         timeout=120,
         check=False,
     )
@@ -62,7 +67,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calibrate(door: Path, *more: object, typed: str = "") -> subprocess.CompletedProcess[str]:
     return limen(
         *("calibrate", "--max-fmr", "1e-2", "--config", door / "door.toml", "--json", *more),
-        gallery=door / "gallery.db",
+        gallery=None,
         typed=typed,
     )
 

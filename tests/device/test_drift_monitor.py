@@ -20,8 +20,9 @@ from limen.device.fakes import (
     fake_picture,
 )
 from limen.device.gallery import Gallery
+from limen.device.loading import load_recogniser
 from limen.device.lock import SimulatedLock
-from limen.device.runtime import load_recogniser, run_door
+from limen.device.runtime import run_door
 from limen.device.sources import ArraySource
 
 AT = "2026-11-01T12:00:00Z"

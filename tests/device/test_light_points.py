@@ -14,8 +14,8 @@ from limen.device.calibration import Wish, find_operating_point, keep_calibratio
 from limen.device.fakes import FakeDetector, FakeEmbedder, fake_picture
 from limen.device.gallery import Gallery
 from limen.device.kept_visits import scored
+from limen.device.loading import load_recogniser
 from limen.device.recogniser import Recogniser
-from limen.device.runtime import load_recogniser
 from limen.device.values import Frame, Outcome
 from limen.errors import CalibrationError
 from limen.recognition import acquire
