@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from limen.cli.options import (
     open_recognition,
 )
 from limen.cli.output import EXIT_NO, note, now_utc, percent, print_table, say, say_json
+from limen.cli.report import check_files, findings_of, write_reports
 
 if TYPE_CHECKING:
     from limen.bundle import Bundle
@@ -55,6 +57,10 @@ def calibrate(
         int | None,
         typer.Option(min=1, help="Also tell the FPIR of galleries of up to so many people."),
     ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write what was found: FILE.html, FILE.png or FILE.pdf; repeated."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Find it, and keep the old one.")] = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
@@ -66,6 +72,7 @@ def calibrate(
     """Find the door's threshold, from its own gallery and the bundle's strangers."""
     from limen.device.calibration import Wish
 
+    check_files(report or [])
     wish = Wish(
         max_fmr=max_fmr,
         confidence=confidence,
@@ -76,7 +83,9 @@ def calibrate(
     )
     ready = open_recognition(bundle, runtime, precision, yunet)
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
-        _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
+        found = _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
+        if report:
+            write_reports(report, findings_of(found, ready.bundle, names=False))
 
 
 def recalibrate(
@@ -120,7 +129,7 @@ def recalibrate(
 
 def _calibrate(
     gallery: Gallery, bundle: Bundle, wish: Wish, *, what_if: int | None, keep: bool, json: bool
-) -> None:
+) -> Calibration:
     import numpy as np
 
     from limen.calibration.calibrate import InsufficientEvidenceError
@@ -164,7 +173,7 @@ def _calibrate(
                 "advice": animals,
             }
         )
-        return
+        return found
     _tell(found.point)
     if sizes:
         _tell_sizes(found, sizes)
@@ -174,6 +183,7 @@ def _calibrate(
         note(f"{' and '.join(row['subjects'])}: {row['advice']}")
     if not keep:
         note("a dry run: the old operating point stays")
+    return found
 
 
 def _refuse(error: Any, json: bool) -> None:

@@ -30,6 +30,7 @@ from limen.cli import (
     pictures,
     preparation,
     replay,
+    report,
     service,
     subjects,
     workstation,
@@ -72,7 +73,7 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
-    *(doctor, factor, replay, service),
+    *(report, doctor, factor, replay, service),
     *(pictures, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)

@@ -217,7 +217,7 @@ def _notes(
         )
     if probes is None and len(scores.mated):
         notes.append(
-            "FNMR is of enrolment shots against each other, which are more alike than visits: "
-            "expect more misses at the door."
+            "Misses were counted on enrolment shots against each other, which are more alike than "
+            "visits: expect more of them at the door."
         )
     return tuple(notes)
