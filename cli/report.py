@@ -125,12 +125,13 @@ def tell_people(told: Findings) -> None:
 
     say(words.headline(told.point))
     rows: list[Any] = [[label, value, below] for label, value, below in words.figures(told.point)]
-    print_table("this door", ["", "measured", "at most"], rows)
+    print_table("this door", ["", "measured", "limits"], rows)
     if told.people:
         print_table(
             "who needs something",
             ["who", "what to do"],
             [[" and ".join(person.people), person.advice] for person in told.people],
         )
+    note("What is not known:")
     for sentence in words.not_known(told):
-        note(f"not known: {sentence}")
+        note(f"  {sentence}")
