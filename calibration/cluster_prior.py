@@ -128,7 +128,8 @@ def _prior(
         return None
     deepest = int(highest * trials) + 1
     tail = np.sort(np.partition(grouped.ravel(), grouped.size - deepest - 1)[-deepest - 1 :])
-    rates, effects = [], []
+    rates: list[float] = []
+    effects: list[float] = []
     for rate in np.geomspace(lowest, highest, _RATES):
         cut = tail[len(tail) - 1 - int(rate * trials)]
         hits = np.add.reduceat(grouped > cut, starts, axis=0).astype(np.float64)
@@ -157,4 +158,5 @@ def _expected_effect(
     alone = float((deviation**2).sum())
     together = float((deviation.sum(1) ** 2).sum()) - alone
     binomial = float(possible.sum()) * rate * (1 - rate)
-    return max(1.0, (alone + (subjects - 1) * together / (columns - 1)) / binomial)
+    expected = alone + (subjects - 1) * together / (columns - 1)
+    return float(max(1.0, expected / binomial))

@@ -23,7 +23,7 @@ def rate_in_words(rate: float) -> str:
 def rarity_words(rarity: Rarity, subject: str) -> str:
     """How many strangers look this much like a subject."""
     if rarity.at_most:
-        number = _rounded_down(rarity.one_in)
+        number = rounded_down(rarity.one_in)
         return f"fewer than 1 stranger in {number:,} looks this much like {subject}"
     if rarity.one_in < 1.8:
         return f"most strangers look this much like {subject}"
@@ -43,9 +43,9 @@ def ratio_words(meaning: ScoreMeaning, score: float, subject: str) -> str:
         return f"a score that speaks neither for {subject} nor against"
     ratio = math.exp(abs(value))
     if value >= meaning.limit_for or value <= -meaning.limit_against:
-        times = f"{_rounded_down(ratio):,} times or more"
+        times = f"{rounded_down(ratio):,} times or more"
     else:
-        times = f"about {_rounded_down(ratio):,} times" if ratio >= 3 else "about twice"
+        times = f"about {rounded_down(ratio):,} times" if ratio >= 3 else "about twice"
     return (
         f"a score {times} as likely from {subject} as from a stranger"
         if value > 0
@@ -53,9 +53,9 @@ def ratio_words(meaning: ScoreMeaning, score: float, subject: str) -> str:
     )
 
 
-def _rounded_down(number: float) -> int:
+def rounded_down(number: float) -> int:
     """Two significant digits, never above `number`."""
     if number < 10:
         return max(1, math.floor(number))
-    digits = 10 ** (math.floor(math.log10(number)) - 1)
-    return math.floor(number / digits) * digits
+    digits = int(10 ** (math.floor(math.log10(number)) - 1))
+    return math.floor(number / digits * (1 + 1e-12)) * digits

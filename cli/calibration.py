@@ -21,6 +21,7 @@ from limen.cli.options import (
 )
 from limen.cli.output import EXIT_NO, note, now_utc, say, say_json
 from limen.cli.point_tables import tell_point, tell_sizes
+from limen.cli.report import check_files, findings_of, write_reports
 
 if TYPE_CHECKING:
     from limen.bundle import Bundle
@@ -77,6 +78,10 @@ def calibrate(
     visits: Annotated[
         Path | None, typer.Option(help="Recorded visits instead: SUBJECT/ with a session each.")
     ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write what was found: FILE.html, FILE.png or FILE.pdf; repeated."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Find it, and keep the old one.")] = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
@@ -91,6 +96,7 @@ def calibrate(
     from limen.device.config import DoorConfig, load_config
     from limen.device.guided import VisitPolicy
 
+    check_files(report or [])
     door = load_config(config) if config else DoorConfig()
     wish = Wish(
         max_fmr=max_fmr,
@@ -118,7 +124,9 @@ def calibrate(
                 probe_frames, door.min_quality, door.min_face_px, seconds=time_limit_s
             )
             take_visits(opened, ready, policy, source=source or door.source, recorded=visits)
-        _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
+        found = _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
+        if report:
+            write_reports(report, findings_of(found, ready.bundle, names=False))
 
 
 def recalibrate(
@@ -182,7 +190,7 @@ def _calibrate(
     keep: bool,
     json: bool,
     drifted: tuple[str, ...] = (),
-) -> None:
+) -> Calibration:
     import numpy as np
 
     from limen.calibration.calibrate import InsufficientEvidenceError
@@ -230,7 +238,7 @@ def _calibrate(
                 "advice": animals,
             }
         )
-        return
+        return found
     tell_point(found.point)
     if sizes:
         tell_sizes(found, sizes)
@@ -240,6 +248,7 @@ def _calibrate(
         note(f"{' and '.join(row['subjects'])}: {row['advice']}")
     if not keep:
         note("a dry run: the old operating point stays")
+    return found
 
 
 def _refuse(error: Any, json: bool) -> None:

@@ -30,6 +30,7 @@ from limen.cli import (
     pictures,
     preparation,
     replay,
+    report,
     score_methods,
     service,
     subjects,
@@ -74,7 +75,7 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, threshold, matching),
+    *(demo, enrolment, subjects, moving, calibration, threshold, report, matching),
     *(door, gallery, audit, owner, doctor, tuning, factor, replay, service),
     *(pictures, score_methods, bundle, preparation, workstation, export, finder),
 ):

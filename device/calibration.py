@@ -273,8 +273,8 @@ def _visit_notes(
     people = len(references.subject_ids)
     if not usable:
         notes.append(
-            "FNMR is of enrolment shots against each other, which are more alike than visits: "
-            "expect more misses at the door, or run 'limen calibrate --guided'."
+            "Misses were counted on enrolment shots against each other, which are more alike than "
+            "visits: expect more of them at the door, or run 'limen calibrate --guided'."
         )
     else:
         conditions = Counter(visit.condition.value for _, visit in usable)
@@ -284,7 +284,7 @@ def _visit_notes(
         notes.append(
             f"{len(visitors)} of {people} people walked up to the camera: {told}; faces of "
             f"{widths[0]:.0f} to {widths[-1]:.0f} px, grey levels of {light[0]:.0f} to "
-            f"{light[-1]:.0f}. FNMR is of those visits"
+            f"{light[-1]:.0f}. Misses were counted on those visits"
             + (", and of enrolment shots for the others." if len(visitors) < people else ".")
         )
     void = sum(len(visits) for visits in kept.values()) - len(usable)
