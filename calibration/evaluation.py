@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class PairsEvaluation:
     failures_to_acquire: int
     fta: float
     model_id: str
+    pairs_left_out: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -54,12 +55,15 @@ def evaluate_pairs(
     embedder: Embedder,
     embedding_size: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    leave_out: Collection[str] = (),
 ) -> PairsEvaluation:
     """Embed the pictures of a pair list once each and score the pairs by cosine.
 
+    leave_out: people whose pairs do not count, since the network may have met them in training.
     CalibrationError where the list is wrong or a picture that it names is missing.
     """
-    pairs = read_pairs(list_path)
+    listed = read_pairs(list_path)
+    pairs = [p for p in listed if p.first[0] not in leave_out and p.second[0] not in leave_out]
     names = sorted({end for pair in pairs for end in (pair.first, pair.second)})
     paths = []
     for name, number in names:
@@ -73,7 +77,19 @@ def evaluate_pairs(
     embedded = embed_pictures(
         paths, detector, embedder, embedding_size, lambda done: report(done, len(paths))
     )
-    return score_pairs(pairs, names, embedded)
+    result = score_pairs(pairs, names, embedded)
+    return replace(result, pairs_left_out=len(listed) - len(pairs))
+
+
+def read_people(path: Path) -> frozenset[str]:
+    """Names, one a line, as a list of pairs spells them. CalibrationError where it has none."""
+    try:
+        names = frozenset(path.read_text("utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{path}: the list of people cannot be read ({error})") from error
+    if not names:
+        raise CalibrationError(f"{path}: names nobody; expected one name a line")
+    return names
 
 
 def score_pairs(

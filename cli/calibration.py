@@ -14,6 +14,7 @@ from limen.cli.options import (
     PrecisionOption,
     RuntimeOption,
     YuNetOption,
+    gallery_path,
     open_gallery,
     open_recognition,
 )
@@ -81,7 +82,7 @@ def calibrate(
         below_floor=below_floor,
         accept_lookalikes=accept_lookalikes,
     )
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
         found = _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
         if report:
@@ -105,7 +106,7 @@ def recalibrate(
     """Calibrate again as the last time was asked for, or go one step back."""
     from limen.device.calibration import require_operating_point, same_wish
 
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
         before = require_operating_point(opened)
         if step_back:

@@ -66,12 +66,14 @@ def run(
     from limen.device.event_file import EventFile
     from limen.device.events import EventSink, JsonLines
     from limen.device.gatekeeper import Demand
+    from limen.device.loading import load_recogniser
     from limen.device.lock_config import open_lock
     from limen.device.notify import ServiceManager
     from limen.device.reconnecting import ReconnectingSource
-    from limen.device.runtime import Attendants, load_recogniser, run_door
+    from limen.device.runtime import run_door
     from limen.device.sources import FrameClock, is_live, open_source
     from limen.device.trusted_clock import TrustedClock
+    from limen.device.watch import Attendants
 
     given: dict[str, Any] = {
         "source": source,
@@ -88,10 +90,12 @@ def run(
     stop, hang_up = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGHUP, lambda *_: hang_up.set())
-    ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
+    ready = open_recognition(
+        settings.bundle, settings.runtime, settings.precision, settings.yunet, settings.gallery
+    )
     lookalikes = settings.second_factor.demand is Demand.CONTESTED
     wall_clock = TrustedClock(settings.clock_trust)
-    gatekeeper = make_gatekeeper(settings, wall_clock)
+    gatekeeper = make_gatekeeper(settings)
     live = is_live(settings.source)
 
     def hung_up() -> bool:

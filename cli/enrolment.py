@@ -62,7 +62,7 @@ def enrol(
     if bool(pictures) == (source is not None):
         raise ConfigError("name pictures, or one --source, and not both")
     subject = checked_subject_id(subject)
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     path = gallery_path(gallery)
     # Opened before any picture is read, so that a gallery of another model is told at once.
     with open_gallery(

@@ -47,6 +47,13 @@ def export(
             help="int8 ranges: learnt in training, or calibrated on pictures; learnt if there are any."
         ),
     ] = None,
+    groups: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Prepared pictures with groups.csv: false-match rates by group, for the card; "
+            "may be repeated."
+        ),
+    ] = None,
     sequence: Annotated[
         int | None, typer.Option(min=0, help="Rises with every export of a name; the time.")
     ] = None,
@@ -88,6 +95,7 @@ def export(
         show_layers=layers,
         finder=(finder, finder_data) if finder and finder_data else None,
         ranges=ranges,
+        groups=groups or (),
         report=note,
     )
     if sha256:

@@ -33,6 +33,7 @@ from limen.cli import (
     report,
     service,
     subjects,
+    tuning,
     workstation,
 )
 from limen.cli.output import EXIT_FAILED, say_error
@@ -73,7 +74,7 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
-    *(report, doctor, factor, replay, service),
+    *(report, doctor, tuning, factor, replay, service),
     *(pictures, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)

@@ -17,6 +17,7 @@ from limen.cli.options import (
     Recognition,
     RuntimeOption,
     YuNetOption,
+    gallery_path,
     open_gallery,
     open_recognition,
 )
@@ -55,7 +56,8 @@ def verify(
 
     if len(pictures) != (2 if claim is None else 1):
         raise ConfigError("name two pictures, or one picture and --claim SUBJECT")
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    where = gallery_path(gallery) if claim is not None else None
+    ready = open_recognition(bundle, runtime, precision, yunet, where)
     samples = [_acquire(picture, ready) for picture in pictures]
     meaning: ScoreMeaning | None = None
     if claim is None:
@@ -109,7 +111,7 @@ def identify(
     """Who is this, of those enrolled, if anybody? (Open-set identification.)"""
     from limen.device.recogniser import Recogniser
 
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     sample = _acquire(picture, ready)
     with _open_calibrated(gallery, ready) as (opened, point):
         candidates = Recogniser(opened.references(), point.threshold).identify(sample.embedding)

@@ -15,6 +15,7 @@ from limen.cli.options import (
     Recognition,
     RuntimeOption,
     YuNetOption,
+    gallery_path,
     open_gallery,
     open_recognition,
     read_passphrase,
@@ -74,7 +75,7 @@ def import_(
     json: JsonOption = False,
 ) -> None:
     """Enrol many: from another door's file, or from pictures in bulk. All of them, or nobody."""
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(
         gallery, model_id=ready.embedder.model_id, create=True, need="enrol"
     ) as opened:

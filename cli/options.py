@@ -54,14 +54,20 @@ def open_recognition(
     runtime: str | None = None,
     precision: str | None = None,
     yunet: Path | None = None,
-    threads: int = 1,
+    gallery: Path | None = None,
 ) -> Recognition:
-    """Open what turns a picture into an embedding."""
+    """Open what turns a picture into an embedding.
+
+    gallery: whose door it is for; what `limen tune` chose for it is used where neither runtime nor
+    precision is named.
+    """
     from limen.bundle import open_bundle
+    from limen.device.models import open_models
 
     opened = open_bundle(bundle)
-    detector = opened.detector(yunet, runtime, threads)
-    embedder = opened.embedder(runtime, precision, detector, threads)
+    detector, embedder = open_models(
+        opened, gallery, runtime=runtime, precision=precision, yunet=yunet
+    )
     return Recognition(opened, detector, embedder)
 
 

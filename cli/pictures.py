@@ -84,13 +84,17 @@ def evaluate(
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
     yunet: YuNetOption = None,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(help="People the network may have met in training, one name a line."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Report accuracy on a public list of pairs (LFW, View 2).
 
     A pair with a failure to acquire counts as rejected, as a door would reject it.
     """
-    from limen.calibration.evaluation import evaluate_pairs
+    from limen.calibration.evaluation import evaluate_pairs, read_people
 
     ready = open_recognition(bundle, runtime, precision, yunet)
     with progress_bar("embedding", 1) as bar:
@@ -101,6 +105,7 @@ def evaluate(
             ready.embedder,
             ready.bundle.manifest.embedding_size,
             lambda done, total: bar.update(0, completed=done, total=total),  # type: ignore[arg-type]
+            leave_out=read_people(leave_out) if leave_out else (),
         )
     if json:
         say_json(result.as_dict())
@@ -120,6 +125,7 @@ def evaluate(
             f"{result.pictures}, {result.failures_to_acquire} ({percent(result.fta)})",
         ],
         ["pairs with a failure", str(result.pairs_not_acquired)],
+        *([["pairs left out", str(result.pairs_left_out)]] if leave_out else []),
     ]
     print_table(f"{pairs.name} with model {result.model_id[:8]}", ["figure", "value"], rows)
 

@@ -26,7 +26,8 @@ from limen.cli.output import EXIT_NO, note, print_table, say_json
 if TYPE_CHECKING:
     from limen.device.config import DoorConfig
     from limen.device.gatekeeper import Gatekeeper
-    from limen.device.simulation import Happening, ReplayClock
+    from limen.device.simulation import Happening, LoggedDecision, ReplayClock
+    from limen.device.subjects import References
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +68,7 @@ def simulate(
         float | None, typer.Option(min=-1, max=1, help="Another threshold; for logs, a higher one.")
     ] = None,
     untrusted_clock: Annotated[
-        bool, typer.Option(help="As after a power cut: no schedule admits anybody.")
+        bool, typer.Option(help="As after a power cut: nobody with hours or an expiry enters.")
     ] = False,
     no_factor: Annotated[
         bool, typer.Option(help="Nobody answers when a second factor is asked for.")
@@ -85,15 +86,16 @@ def simulate(
     """Play recorded decisions or pictures through a policy, and show what would have opened.
 
     Logs are those of 'limen run --decisions --scores --subjects'; sessions those of 'limen record',
-    and need the gallery. No lock is touched.
+    and need the gallery. A log is judged by the rights and hours of a --gallery that is named. No
+    lock is touched.
     """
     from limen.device.config import DoorConfig, load_config
-    from limen.device.simulation import ReplayClock
+    from limen.device.simulation import ReplayClock, replay
     from limen.device.sources import SESSION_FILE
 
     settings = load_config(config) if config else DoorConfig()
     clock = ReplayClock(trusted=not untrusted_clock)
-    keeper = _gatekeeper(settings, clock)
+    keeper = _gatekeeper(settings)
     found: list[Happening] = []
     if (log / SESSION_FILE).is_file():
         changes = {"bundle": bundle, "runtime": runtime, "precision": precision, "yunet": yunet}
@@ -102,8 +104,14 @@ def simulate(
         path = settings.gallery if config and gallery is None else gallery_path(gallery)
         found += _session(log, settings, path, keeper, clock, threshold, not no_factor)
     else:
+        references = None
+        if gallery is not None or untrusted_clock:
+            path = settings.gallery if config and gallery is None else gallery_path(gallery)
+            with open_gallery(path, key=settings.key) as opened:
+                references = opened.references()
         for file in _logs(log):
-            found += _score_log(file, keeper, clock, threshold, not no_factor)
+            logged = _logged(file, threshold, references, clock)
+            found += replay(logged, keeper, answers=not no_factor)
     counts = {what: sum(h.what == what for h in found) for what in ("opened", "asked", "refused")}
     told = {"happened": [h.to_dict() for h in found], **counts}
     if json:
@@ -116,14 +124,12 @@ def simulate(
         raise typer.Exit(EXIT_NO)
 
 
-def _gatekeeper(settings: DoorConfig, clock: ReplayClock) -> Gatekeeper:
+def _gatekeeper(settings: DoorConfig) -> Gatekeeper:
     from limen.device.admission import Admitter
     from limen.device.gatekeeper import Gatekeeper
 
     return Gatekeeper(
         Admitter(settings.admission_policy()),
-        clock,
-        rights=settings.rights_policy(),
         limits=settings.limits.policy(),
         demand=settings.second_factor.demand,
         check_factor=lambda _subject, _entry: True,  # in a replay, who answers answers rightly
@@ -150,15 +156,15 @@ def _logs(log: Path) -> list[Path]:
     return sorted(files, key=age)
 
 
-def _score_log(
-    file: Path, keeper: Gatekeeper, clock: ReplayClock, threshold: float | None, answers: bool
-) -> Iterator[Happening]:
-    from limen.device.simulation import at_threshold, read_score_log, replay
+def _logged(
+    file: Path, threshold: float | None, references: References | None, clock: ReplayClock
+) -> Iterator[LoggedDecision]:
+    from limen.device.simulation import at_threshold, by_rights_of, read_score_log
 
     logged = read_score_log(file)
     if threshold is not None:
         logged = at_threshold(logged, threshold)
-    return replay(logged, keeper, clock, answers=answers)
+    return logged if references is None else by_rights_of(logged, references, clock)
 
 
 def _session(
@@ -171,15 +177,17 @@ def _session(
     answers: bool,
 ) -> Iterator[Happening]:
     from limen.device.assembly import make_door
+    from limen.device.loading import load_recogniser
     from limen.device.lock import SimulatedLock
     from limen.device.permission import Permission
     from limen.device.recogniser import Recogniser
     from limen.device.recording import SessionSource
-    from limen.device.runtime import load_recogniser
     from limen.device.simulation import happened
     from limen.device.values import Verdict
 
-    ready = open_recognition(settings.bundle, settings.runtime, settings.precision, settings.yunet)
+    ready = open_recognition(
+        settings.bundle, settings.runtime, settings.precision, settings.yunet, gallery
+    )
     with open_gallery(gallery, model_id=ready.embedder.model_id, key=settings.key) as opened:
         recogniser = load_recogniser(
             opened, ready.embedder.model_id, find_lookalikes=True, wall_clock=clock

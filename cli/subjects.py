@@ -105,7 +105,7 @@ def show(subject: SubjectArgument, gallery: GalleryOption = None, json: JsonOpti
 
 @subjects_app.command()
 def describe(
-    subject: SubjectArgument,
+    subject: Annotated[list[str], typer.Argument(help="Subject ids.")],
     name: Annotated[str | None, typer.Option(help="Display name.")] = None,
     group: Annotated[
         list[str] | None, typer.Option(help="Groups, all of them; '' for none.")
@@ -121,7 +121,7 @@ def describe(
     notes: Annotated[str | None, typer.Option(help="Anything else.")] = None,
     gallery: GalleryOption = None,
 ) -> None:
-    """Write down a subject's name, groups, rights, hours, consent and notes."""
+    """Write down subjects' name, groups, rights, hours, consent and notes: of all, or of none."""
     from pydantic import ValidationError
 
     from limen.device.subjects import SubjectDetails
@@ -137,22 +137,24 @@ def describe(
         changes["may_enter"] = may_enter
     if hours is not None:
         changes["schedule"] = [_hours(text) for text in hours if text]
-    if consent is not None:
-        changes["consent"] = (
-            {"given_by": subject, "given_at": now_utc(), "to": consent} if consent else None
-        )
     if notes is not None:
         changes["notes"] = notes
-    if not changes:
+    if not changes and consent is None:
         raise ConfigError("say what to write down: --name, --group, --hours, …")
     with open_gallery(gallery, need="enrol") as opened:
-        old = opened.subject(subject).details.model_dump()
-        try:
-            details = SubjectDetails.model_validate({**old, **changes})
-        except ValidationError as error:
-            raise ConfigError(explain_validation_error(error, SubjectDetails)) from error
-        opened.describe(subject, details)
-    say(f"{subject}: written down")
+        described = {}
+        for each in subject:
+            if consent is not None:
+                given = {"given_by": each, "given_at": now_utc(), "to": consent}
+                changes["consent"] = given if consent else None
+            old = opened.subject(each).details.model_dump()
+            try:
+                described[each] = SubjectDetails.model_validate({**old, **changes})
+            except ValidationError as error:
+                raise ConfigError(explain_validation_error(error, SubjectDetails)) from error
+        for each, details in described.items():
+            opened.describe(each, details)
+    say(f"{', '.join(described)}: written down")
 
 
 @subjects_app.command()
@@ -209,7 +211,7 @@ def not_this_person(
     """Say that the person in these pictures is not the subject, though the door took them for it."""
     from limen.device.enrolment import shots_from_pictures
 
-    ready = open_recognition(bundle, runtime, precision, yunet)
+    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="enrol") as opened:
         taken = shots_from_pictures(pictures, ready.detector, ready.embedder)
         for refusal in taken.refused:

@@ -29,7 +29,9 @@ from limen.errors import BundleError, RuntimeUnavailableError
 from limen.finder import FINDER_VERSION, FinderDetector, FinderInput
 from limen.manifest import (
     SCHEMA_VERSION,
+    FinderGraph,
     Graph,
+    GraphFinder,
     HaarFinder,
     Manifest,
     Part,
@@ -118,7 +120,16 @@ class Bundle:
 
             return HaarDetector()
         wanted = precision or finder.default_precision
-        graph = self._choose(finder.graphs, runtime, [wanted], "finder")
+        return self.detector_of(self._choose(finder.graphs, runtime, [wanted], "finder"), threads)
+
+    def detector_of(self, graph: FinderGraph, threads: int = 1) -> FinderDetector:
+        """The face finder that runs one of the manifest's graphs.
+
+        BundleError where the bundle's finder is none of limen's own.
+        """
+        finder = self.manifest.finder
+        if not isinstance(finder, GraphFinder):
+            raise BundleError(f"{self._name}: its finder is '{finder.kind}', no graph to choose")
         return FinderDetector(
             session=open_session(graph.runtime, bytes(self.part(graph.path)), threads),
             spec=FinderInput(

@@ -20,11 +20,17 @@ from limen.errors import BundleError
 from limen.runtimes import Session
 from limen.scaling import Scaling
 
-FINDER_VERSION = 1  # raised when the same answers become other landmarks
+FINDER_VERSION = 2  # raised when the same answers become other landmarks
 LARGEST_ENLARGEMENT = 2.0  # of a small picture in the first look
 CLOSE_UP_SHARE = 0.5  # a face's longer side, of the input's shorter side, in the second look
+MIRRORED = np.array([1, 0, 2, 4, 3])  # landmarks
 WORTH_A_SECOND_LOOK = 1.25  # the second look must show a face this much larger
 SAME_FACE = 0.5  # overlap of the two looks
+# A face of which the first look is in doubt is looked at again, mirrored, before it is believed:
+# docs/finder.md, "In doubt".
+DOUBT_FROM, DOUBT_TO = 0.55, 1.2  # confidence, by the least that is asked for
+MOST_DOUBTS = 2  # in a frame, the surest first: what a frame may cost at most
+DOUBTED_SHARE = 0.45  # as CLOSE_UP_SHARE; another scale errs differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,33 +74,72 @@ class FinderDetector:
         detector_id: str,
         min_confidence: float,
         closer_looks: int = 1,
+        doubts: int = MOST_DOUBTS,
     ) -> None:
-        """closer_looks: how many of the largest faces are looked at again; 0 for none."""
+        """closer_looks: how many of the largest faces are looked at again; 0 for none.
+
+        doubts: how many doubtful faces of a picture are looked at again before they are believed;
+        with 0 the first look decides.
+        """
         self._session = session
         self._input = spec
         self._detector_id = detector_id
         self._min_confidence = min_confidence
         self._closer_looks = closer_looks
+        self._doubts = doubts
         self._cells = len(cells(spec.height_px, spec.width_px)[0])
 
     @property
     def detector_id(self) -> str:
         return self._detector_id
 
-    def looking_closer(self, closer_looks: int) -> FinderDetector:
+    def looking_closer(self, closer_looks: int, doubts: int | None = None) -> FinderDetector:
         """The same finder with so many second looks; what shapes the landmarks changes with it."""
         other = copy.copy(self)
         other._closer_looks = closer_looks
+        other._doubts = self._doubts if doubts is None else doubts
         return other
 
     def detect(self, image: NDArray[np.uint8]) -> list[DetectedFace]:
         """All faces, largest first. BundleError where the graph gives no answers for its cells."""
         spec = self._input
         canvas, window = fit(image, spec.height_px, spec.width_px)
-        faces = [window.to_picture(face) for face in self._look(canvas)]
+        least = self._min_confidence
+        low, high = (DOUBT_FROM * least, DOUBT_TO * least) if self._doubts else (least, least)
+        seen = [window.to_picture(face) for face in self._look(canvas, low)]
+        faces = [face for face in seen if face.confidence >= high]
         for index, face in enumerate(faces[: self._closer_looks]):
             faces[index] = self._look_closer(image, face, max(window.scale_xy))
+        doubtful = sorted(
+            (face for face in seen if face.confidence < high), key=lambda face: -face.confidence
+        )
+        looked = (self._look_mirrored(image, face) for face in doubtful[: self._doubts])
+        faces += [face for face in looked if face is not None]
         return sorted(faces, key=lambda face: -face.area_px)
+
+    def _look_mirrored(self, image: NDArray[np.uint8], face: DetectedFace) -> DetectedFace | None:
+        """The mean of a doubtful face and of what its mirror shows close up; None where that says
+        no, or the two together are not sure enough.
+        """
+        spec = self._input
+        side_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).max())
+        scale = DOUBTED_SHARE * min(spec.height_px, spec.width_px) / max(side_px, 1.0)
+        scale = min(scale, LARGEST_ENLARGEMENT)
+        canvas, window = close_up(image, face.box_xyxy, scale, spec.height_px, spec.width_px)
+        least = self._min_confidence
+        seen = self._look(np.ascontiguousarray(canvas[:, ::-1]), DOUBT_FROM * least)
+        other = _same_face(face, [window.to_picture(mirrored(f, spec.width_px)) for f in seen])
+        if other is None:
+            return None
+        confidence = (face.confidence + other.confidence) / 2
+        if confidence < least:
+            return None
+        weight = np.float32(other.confidence / (face.confidence + other.confidence))
+        return DetectedFace(
+            face.box_xyxy + weight * (other.box_xyxy - face.box_xyxy),
+            face.landmarks_xy + weight * (other.landmarks_xy - face.landmarks_xy),
+            confidence,
+        )
 
     def _look_closer(
         self, image: NDArray[np.uint8], face: DetectedFace, scale: float
@@ -107,16 +152,13 @@ class FinderDetector:
         if closer < WORTH_A_SECOND_LOOK * scale:
             return face
         canvas, window = close_up(image, face.box_xyxy, closer, spec.height_px, spec.width_px)
-        seen = [window.to_picture(found) for found in self._look(canvas)]
-        if not seen:
+        seen = self._look(canvas, self._min_confidence)
+        other = _same_face(face, [window.to_picture(found) for found in seen])
+        if other is None:
             return face
-        shared = overlaps(face.box_xyxy, np.stack([found.box_xyxy for found in seen]))
-        best = int(shared.argmax())
-        if shared[best] < SAME_FACE:
-            return face
-        return replace(seen[best], confidence=max(face.confidence, seen[best].confidence))
+        return replace(other, confidence=max(face.confidence, other.confidence))
 
-    def _look(self, canvas: NDArray[np.uint8]) -> list[DetectedFace]:
+    def _look(self, canvas: NDArray[np.uint8], min_confidence: float) -> list[DetectedFace]:
         spec = self._input
         batch = spec.scaling.apply(canvas)[None]
         if spec.layout == "NCHW":
@@ -127,7 +169,26 @@ class FinderDetector:
                 f"the finder's graph answers {answers.shape}, expected "
                 f"{(1, self._cells, CELL_CHANNELS)}: export the bundle again"
             )
-        return decode(answers[0], spec.height_px, spec.width_px, self._min_confidence)
+        return decode(answers[0], spec.height_px, spec.width_px, min_confidence)
+
+
+def _same_face(face: DetectedFace, seen: list[DetectedFace]) -> DetectedFace | None:
+    if not seen:
+        return None
+    shared = overlaps(face.box_xyxy, np.stack([found.box_xyxy for found in seen]))
+    best = int(shared.argmax())
+    return seen[best] if shared[best] >= SAME_FACE else None
+
+
+def mirrored(face: DetectedFace, width_px: int) -> DetectedFace:
+    """A face in the mirror of a canvas; the landmark on the picture's left stays first."""
+    last = width_px - 1  # pixels are counted by their middles
+    left, top, right, bottom = face.box_xyxy
+    return replace(
+        face,
+        box_xyxy=np.array([last - right, top, last - left, bottom], np.float32),
+        landmarks_xy=(face.landmarks_xy[MIRRORED] * [-1, 1] + [last, 0]).astype(np.float32),
+    )
 
 
 def fit(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from limen.device.gatekeeper import Demand, FactorCheck, Gatekeeper
 from limen.device.keypad import HidKeypad, Keypad, LineKeypad
 from limen.device.lock import Lock
 from limen.device.recogniser import Recogniser
-from limen.device.rights import WallTime
 from limen.device.second_factor import SecondFactors
 from limen.embedder import Embedder
 from limen.errors import ConfigError
@@ -44,8 +42,8 @@ FIXED = (
 )
 
 
-def make_gatekeeper(config: DoorConfig, wall_clock: Callable[[], WallTime]) -> Gatekeeper:
-    """Votes, rights, limits and second factor of a configuration.
+def make_gatekeeper(config: DoorConfig) -> Gatekeeper:
+    """Votes, limits and second factor of a configuration.
 
     ConfigError where the file of second factors is damaged.
     """
@@ -62,8 +60,6 @@ def make_gatekeeper(config: DoorConfig, wall_clock: Callable[[], WallTime]) -> G
 
     return Gatekeeper(
         Admitter(config.admission_policy()),
-        wall_clock,
-        rights=config.rights_policy(),
         limits=config.limits.policy(),
         demand=factors.demand,
         check_factor=check,
@@ -134,7 +130,6 @@ def reconfigure(door: Door, gatekeeper: Gatekeeper, old: DoorConfig, new: DoorCo
         raise ConfigError(explain_validation_error(error, DoorConfig)) from error
     gatekeeper.reconfigure(
         merged.admission_policy(),
-        rights=merged.rights_policy(),
         limits=merged.limits.policy(),
         demand=merged.second_factor.demand,
         patience_s=merged.second_factor.patience_s,

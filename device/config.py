@@ -94,7 +94,8 @@ class DoorConfig(PolicyConfig):
         default=5,
         ge=1,
         le=50,
-        description="best shots of a visitor fused into a probe; never more than calibrated for",
+        description="shots fused into a probe: the frame's own and the visitor's best others; "
+        "never more than calibrated for",
     )
     reconnect: bool = Field(default=True, description="whether a camera that is lost is waited for")
     events: Path | None = Field(

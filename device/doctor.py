@@ -7,7 +7,7 @@ import platform
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,13 +16,17 @@ from typing import Any
 import numpy as np
 
 from limen.bundle import Bundle, open_bundle
+from limen.detection import Detector
 from limen.device.camera_health import HealthMonitor
 from limen.device.config import DoorConfig
 from limen.device.gallery import Gallery
 from limen.device.gatekeeper import Demand
+from limen.device.models import open_models
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import is_live, open_source
+from limen.device.subjects import SubjectDetails
 from limen.device.trusted_clock import TrustedClock
+from limen.embedder import Embedder
 from limen.errors import LimenError
 from limen.runtimes import available_runtimes
 
@@ -32,6 +36,7 @@ THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 HOT_C, FREE_MB = 80.0, 200.0
 CAMERA_S, CAMERA_FRAMES = 8.0, 10
 DIM_MEAN, BRIGHT_MEAN = 40.0, 215.0
+TRUST_REMEDY = "timedatectl set-ntp true, or fit a battery-backed clock and set clock_trust = 'rtc'"
 
 
 class Grade(StrEnum):
@@ -62,7 +67,8 @@ def examine(
 ) -> Iterator[Finding]:
     """Examine the door of a configuration, from the cheap to the slow. Drives no pin.
 
-    open_gallery: opens the configuration's gallery, with its key; its errors are a finding. camera: whether the source is opened; a door that runs already holds it.
+    open_gallery: opens the configuration's gallery, with its key; its errors are a finding.
+    camera: whether the source is opened; a door that runs already holds it.
     """
     yield versions()
     yield disk(config.gallery.parent)
@@ -157,18 +163,24 @@ def throttling(path: Path = THROTTLED) -> Finding:
 
 
 def clock(config: DoorConfig) -> Finding:
-    """Whether schedules can be kept."""
+    """Whether hours and expiries can be kept."""
     wall = TrustedClock(config.clock_trust)()
     told = wall.now.isoformat(timespec="seconds")
     if wall.trusted:
         return Finding("clock", Grade.OK, f"{told}, trusted")
-    scheduled = bool(config.schedules)
-    return Finding(
-        "clock",
-        Grade.FAIL if scheduled else Grade.WARN,
-        f"{told}, not trusted" + (": schedules admit nobody" if scheduled else ""),
-        "timedatectl set-ntp true, or fit a battery-backed clock and set clock_trust = 'rtc'",
-    )
+    return Finding("clock", Grade.WARN, f"{told}, not trusted", TRUST_REMEDY)
+
+
+def hours(details: Sequence[SubjectDetails], config: DoorConfig) -> Finding:
+    """Who may enter only at times, or not any more; nobody of them while the clock is not trusted."""
+    timed = sum(bool(each.schedule) or each.expires_at is not None for each in details)
+    barred = sum(not each.may_enter for each in details)
+    text = f"{timed} with hours or an expiry, {barred} who may not enter"
+    if timed and not TrustedClock(config.clock_trust)().trusted:
+        return Finding(
+            "hours", Grade.FAIL, f"{text}; the clock is not trusted: {timed} stay out", TRUST_REMEDY
+        )
+    return Finding("hours", Grade.OK, text)
 
 
 def lock(config: DoorConfig) -> Finding:
@@ -212,8 +224,7 @@ def second_factor(config: DoorConfig) -> Finding:
 def model(bundle: Bundle, config: DoorConfig) -> Finding:
     """Whether finder and embedder run here, and how long a face takes."""
     try:
-        detector = bundle.detector(config.yunet)
-        embedder = bundle.embedder(config.runtime, config.precision, detector)
+        _, embedder = _models(bundle, config)
         crop = np.zeros((1, 112, 112, 3), np.uint8)
         embedder.embed(crop)
         started_s = time.perf_counter()
@@ -230,10 +241,10 @@ def gallery(
     """Whether the gallery is of this bundle, holds somebody, and is calibrated."""
     try:
         with open_gallery() as opened:
-            found, people = opened.model_id, len(opened.subjects())
+            found, subjects = opened.model_id, opened.subjects()
+            people = len(subjects)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
-        detector = bundle.detector(config.yunet)
-        expected = bundle.embedder(config.runtime, config.precision, detector).model_id
+        expected = _models(bundle, config)[1].model_id
     except LimenError as error:
         yield _failure("gallery", error)
         return
@@ -248,6 +259,7 @@ def gallery(
         yield Finding("gallery", Grade.FAIL, "nobody is enrolled", "limen enrol SUBJECT PICTURE…")
     else:
         yield Finding("gallery", Grade.OK, f"{people} subjects")
+        yield hours([subject.details for subject in subjects], config)
     if point is None:
         yield Finding("threshold", Grade.FAIL, "never calibrated", "limen calibrate")
     elif stale:
@@ -256,6 +268,16 @@ def gallery(
         yield Finding(
             "threshold", Grade.OK, f"{point.threshold:.4f}, FMR at most {point.max_fmr:g}"
         )
+
+
+def _models(bundle: Bundle, config: DoorConfig) -> tuple[Detector, Embedder]:
+    return open_models(
+        bundle,
+        config.gallery,
+        runtime=config.runtime,
+        precision=config.precision,
+        yunet=config.yunet,
+    )
 
 
 def see(config: DoorConfig) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -37,8 +38,8 @@ class Admits(Protocol):
 class Asks(Admits, Protocol):
     """Who decides on opening, and may ask for a second factor: a `Gatekeeper`."""
 
-    def present(self, entry: str, now_s: float) -> Admission:
-        """Somebody typed a PIN or showed a card."""
+    def present(self, entry: str, now_s: float, may_enter: Callable[[str], bool]) -> Admission:
+        """Somebody typed a PIN or showed a card; whether a subject may enter can be asked."""
         ...
 
 
@@ -150,7 +151,7 @@ class Door:
         if not isinstance(self._admitter, Asks):
             return Admission(Verdict.WAIT, None, 0, "nothing was asked")
         try:
-            admission = self._admitter.present(entry, now_s)
+            admission = self._admitter.present(entry, now_s, self._recogniser.may_enter)
             if admission.verdict is Verdict.OPEN:
                 self._lock.open_for(self._unlock_for_s)
         except BaseException:

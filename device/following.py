@@ -33,10 +33,10 @@ class FaceRule(StrEnum):
 class FollowPolicy:
     """How faces are followed.
 
-    shots: how many of a track's best embeddings are fused; good_enough: a shot is embedded where
-    its quality is at least so much of the track's best, and at the latest every `wait_s`; same:
-    cosine below which a new shot is not the same person as the track's, which then ends.
-    ConfigError for values out of bounds.
+    shots: how many embeddings make a probe, the frame's own and the track's best others;
+    good_enough: a shot is embedded where its quality is at least so much of the track's best, and
+    at the latest every `wait_s`; same: cosine below which a new shot is not the same person as the
+    track's, which then ends. ConfigError for values out of bounds.
     """
 
     rule: FaceRule = FaceRule.NEAREST
@@ -63,8 +63,9 @@ class FollowPolicy:
 class TrackedShot:
     """A face of this frame on its track.
 
-    sample: its embedding is the track's, fused; None where the frame's shot was not embedded,
-    because a better one is expected, or it is too poor (`poor`).
+    sample: its embedding is this frame's own, fused with the track's best others, so that no two
+    frames of a track give the same probe; None where the frame's shot was not embedded, because a
+    better one is expected, or it is too poor (`poor`).
     """
 
     track: int
@@ -172,15 +173,19 @@ class Follower:
             del self._gathered[number]
             number = self._tracker.part(number, face, now_s)
             gathered = self._gathered.setdefault(number, _Gathered([]))
+        # The frame's own shot is always in its probe: were it only the track's best, frames poorer
+        # than those would repeat one probe, and n votes would rest on one lucky picture.
+        others = gathered.shots[: most - 1]
+        probe = _fused([(quality, embedding), *others])
         gathered.embedded_s = now_s
         gathered.best = max(gathered.best, quality)
         gathered.shots.append((quality, embedding))
         gathered.shots.sort(key=lambda shot: -shot[0])
-        del gathered.shots[most:]
+        del gathered.shots[self._policy.shots :]
         sample = FaceSample(
             face=face,
             crop=crop,
-            embedding=_fused(gathered.shots),
+            embedding=probe,
             quality=quality,
             faces=faces,
         )

@@ -1,6 +1,7 @@
-"""From a subject that the votes recognised to a door that opens: rights, limits, second factor.
+"""From a subject that the votes recognised to a door that opens: limits and second factor.
 
-Pure but for what it is handed: the wall clock, and the check of a second factor.
+Who may enter at all, and when, was asked before anybody was compared (`permission.py`).
+Pure but for what it is handed: the check of a second factor.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from enum import StrEnum
 
 from limen.device.admission import AdmissionPolicy, Admitter
 from limen.device.limits import Limiter, LimitPolicy
-from limen.device.rights import Rights, WallTime
 from limen.device.values import Admission, Decision, Verdict
 from limen.errors import ConfigError
 
@@ -41,17 +41,14 @@ class _Asked:
 class Gatekeeper:
     """Admits whom the votes recognised and nothing forbids.
 
-    wall_clock: asked whenever a schedule is to be judged. check_factor: whether an entry is the
-    subject's PIN or card; needed where `demand` is not 'never'. patience_s: how long an entry is
-    awaited.
+    check_factor: whether an entry is the subject's PIN or card; needed where `demand` is not
+    'never'. patience_s: how long an entry is awaited.
     """
 
     def __init__(
         self,
         admitter: Admitter,
-        wall_clock: Callable[[], WallTime],
         *,
-        rights: Rights | None = None,
         limits: LimitPolicy | None = None,
         demand: Demand = Demand.NEVER,
         check_factor: FactorCheck | None = None,
@@ -60,8 +57,6 @@ class Gatekeeper:
         if demand is not Demand.NEVER and check_factor is None:
             raise ConfigError("a second factor is demanded, but nothing checks one")
         self._admitter = admitter
-        self._wall_clock = wall_clock
-        self._rights = rights or Rights()
         self._limiter = Limiter(limits or LimitPolicy())
         self._demand = demand
         self._check_factor = check_factor
@@ -72,7 +67,6 @@ class Gatekeeper:
         self,
         policy: AdmissionPolicy,
         *,
-        rights: Rights,
         limits: LimitPolicy,
         demand: Demand,
         patience_s: float,
@@ -85,7 +79,7 @@ class Gatekeeper:
             raise ConfigError("a second factor is demanded, but nothing checks one: restart")
         self._admitter.reconfigure(policy)
         self._limiter.reconfigure(limits)
-        self._rights, self._demand, self._patience_s = rights, demand, patience_s
+        self._demand, self._patience_s = demand, patience_s
 
     @property
     def is_asking(self) -> bool:
@@ -116,10 +110,6 @@ class Gatekeeper:
             return admission
         if admission.verdict is not Verdict.OPEN or admission.subject_id is None:
             return admission
-        forbidden = self._rights.refusal(admission.subject_id, self._wall_clock())
-        if forbidden:
-            self._admitter.deny()
-            return Admission(Verdict.REFUSE, None, admission.votes, forbidden)
         if self._demand is Demand.ALWAYS or (
             self._demand is Demand.CONTESTED and admission.contested
         ):
@@ -135,8 +125,11 @@ class Gatekeeper:
         self._limiter.opened(now_s)
         return admission
 
-    def present(self, entry: str, now_s: float) -> Admission:
-        """Somebody typed a PIN or showed a card. now_s: on the frames' clock."""
+    def present(self, entry: str, now_s: float, may_enter: Callable[[str], bool]) -> Admission:
+        """Somebody typed a PIN or showed a card.
+
+        now_s: on the frames' clock; may_enter: whether a subject still has the right to.
+        """
         asked, self._asked = self._asked, None
         if asked is None:
             return Admission(Verdict.WAIT, None, 0, "nothing was asked")
@@ -144,10 +137,8 @@ class Gatekeeper:
             return self._refuse(now_s, "second factor not given")
         if self._check_factor is None or not self._check_factor(asked.subject_id, entry):
             return self._refuse(now_s, "second factor is wrong")
-        # The right may have ended while the visitor typed.
-        forbidden = self._rights.refusal(asked.subject_id, self._wall_clock())
-        if forbidden:
-            return Admission(Verdict.REFUSE, None, asked.votes, forbidden)
+        if not may_enter(asked.subject_id):  # the hours may have ended while the visitor typed
+            return Admission(Verdict.REFUSE, None, asked.votes, "no right to enter any more")
         self._limiter.opened(now_s)
         self._admitter.cool_down(now_s)
         return Admission(Verdict.OPEN, asked.subject_id, asked.votes, "second factor given")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limen.device.rights import WallTime, believed_now
 from limen.device.subjects import References
+from limen.device.trusted_clock import WallTime, believed_now
+
+logger = logging.getLogger(__name__)
 
 
 class Permission:
@@ -29,6 +32,8 @@ class Permission:
             for row, details in enumerate(references.details)
             if not details.may_enter or details.schedule or details.expires_at is not None
         ]
+        self._timed = sum(bool(d.schedule) or d.expires_at is not None for _, d in self._restricted)
+        self._told = False
         self._subjects = len(references.subject_ids)
         self._asked_at: tuple[datetime, bool] | None = None
         self._among: NDArray[np.bool_] | None = None
@@ -40,6 +45,7 @@ class Permission:
         wall = self._clock()
         now = wall.now.replace(microsecond=0)
         if (now, wall.trusted) != self._asked_at:
+            self._tell(wall.trusted)
             among = np.ones(self._subjects, np.bool_)
             for row, details in self._restricted:
                 timed = bool(details.schedule) or details.expires_at is not None
@@ -47,3 +53,13 @@ class Permission:
             self._among = None if among.all() else among
             self._asked_at = (now, wall.trusted)
         return self._among
+
+    def _tell(self, trusted: bool) -> None:
+        """Say once that a clock keeps people out who would wonder why."""
+        if self._timed and not trusted and not self._told:
+            logger.warning(
+                "the clock is not trusted: %d of the enrolled have hours or an expiry and may not "
+                "enter until it is ('timedatectl set-ntp true', or clock_trust)",
+                self._timed,
+            )
+        self._told = not trusted

@@ -1,63 +1,23 @@
-"""The tables of a door's configuration that say who may enter when, and what is asked besides."""
+"""The tables of a door's configuration that say what is asked besides a face, and how often."""
 
 from __future__ import annotations
 
-from datetime import time, tzinfo
 from pathlib import Path
-from typing import Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from limen.device.gatekeeper import Demand
 from limen.device.limits import LimitPolicy
-from limen.device.rights import DAYS, Day, Period, Rights
 from limen.device.trusted_clock import ClockTrust
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-
-class PeriodConfig(BaseModel):
-    """One period of a schedule."""
-
-    model_config = _STRICT
-
-    days: tuple[Day, ...] = Field(
-        default=DAYS, min_length=1, description="days on which the period starts"
-    )
-    start: time = Field(description="local time at which it starts, such as '07:00'")
-    end: time = Field(
-        description="local time before which it ends; '00:00' is midnight, an earlier one the "
-        "next day's"
-    )
-
-
-class RightsConfig(BaseModel):
-    """The table [rights]."""
-
-    model_config = _STRICT
-
-    default: tuple[str, ...] = Field(
-        default=("always",), description="schedules of everybody who is not named below"
-    )
-    subjects: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="schedules by subject; 'always' and 'never' are known"
-    )
-    timezone: str | None = Field(
-        default=None, max_length=64, description="such as 'Europe/Berlin'; the system's where none"
-    )
-
-    def zone(self) -> tzinfo | None:
-        """The zone. ValueError for one that is not known."""
-        if self.timezone is None:
-            return None
-        try:
-            return ZoneInfo(self.timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(
-                f"no time zone is called '{self.timezone}'; expected one such as 'Europe/Berlin', "
-                "and Debian's package tzdata"
-            ) from error
+HOURS_MOVED = (
+    "[schedules] and [rights] are kept with the subjects in the gallery now, sealed, in the system's "
+    "time zone: write them down with 'limen subjects describe SUBJECT… --hours \"mon,tue "
+    "08:00-18:00\"' or '--no-may-enter', then remove both tables"
+)
 
 
 class FactorConfig(BaseModel):
@@ -112,10 +72,6 @@ class PolicyConfig(BaseModel):
 
     model_config = _STRICT
 
-    schedules: dict[str, tuple[PeriodConfig, ...]] = Field(
-        default_factory=dict, description="periods by the name of the schedule"
-    )
-    rights: RightsConfig = Field(default_factory=RightsConfig, description="the table [rights]")
     second_factor: FactorConfig = Field(
         default_factory=FactorConfig, description="the table [second_factor]"
     )
@@ -125,19 +81,10 @@ class PolicyConfig(BaseModel):
         description="what vouches for the clock: 'sync', 'rtc' (a battery-backed one), 'always'",
     )
 
-    @model_validator(mode="after")
-    def _rights_are_defined(self) -> Self:
-        self.rights_policy()
-        return self
-
-    def rights_policy(self) -> Rights:
-        """Schedules and rights. ConfigError for a schedule that is not defined."""
-        return Rights(
-            schedules={
-                name: tuple(Period(frozenset(p.days), p.start, p.end) for p in periods)
-                for name, periods in self.schedules.items()
-            },
-            default=self.rights.default,
-            subjects=self.rights.subjects,
-            zone=self.rights.zone(),
-        )
+    @model_validator(mode="before")
+    @classmethod
+    def _hours_have_moved(cls, values: Any) -> Any:
+        # A door whose hours were silently no longer kept would open at night.
+        if isinstance(values, dict) and {"schedules", "rights"} & set(values):
+            raise ValueError(HOURS_MOVED)
+        return values

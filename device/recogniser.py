@@ -129,6 +129,14 @@ class Recogniser:
         """Whether the candidate's score reaches the threshold."""
         return candidate.score >= self._threshold
 
+    def may_enter(self, subject_id: str) -> bool:
+        """Whether the subject is enrolled and may enter now."""
+        row = self._row.get(subject_id)
+        if row is None:
+            return False
+        among = self._permission.now() if self._permission is not None else None
+        return among is None or bool(among[row])
+
     def decide(
         self,
         sample: FaceSample | None,

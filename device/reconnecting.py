@@ -58,7 +58,7 @@ class ReconnectingSource(ClosingSource):
         while not self._closed.is_set():
             opened_s = self._clock()
             try:
-                with self._open_camera() as camera:
+                with self._opened() as camera:
                     self._camera = camera
                     if self._idle is not None:
                         camera.when_idle(self._idle)
@@ -73,11 +73,29 @@ class ReconnectingSource(ClosingSource):
                 raise SourceError("the camera ended: check its cable, power and network")
             except SourceError as error:
                 self._camera = None
+                if self._closed.is_set():
+                    return
                 if self._clock() - opened_s >= GOOD_RUN_S:
                     wait_s = FIRST_WAIT_S
                 self._tell(error, wait_s)
             self._wait(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _opened(self) -> FrameSource:
+        """Open the camera. A thread waits for it: a network camera that does not answer takes ten
+        seconds to fail, and the lock, the service manager and signals are attended to meanwhile.
+        """
+        opening = _Opening(self._open_camera)
+        try:
+            while not opening.finished.wait(IDLE_S):
+                if self._closed.is_set():
+                    raise SourceError("closed while the camera was opened")
+                if self._idle is not None:
+                    self._idle()
+        except BaseException:
+            opening.abandon()
+            raise
+        return opening.camera()
 
     def _tell(self, error: SourceError, wait_s: float) -> None:
         # The same failure every half minute would fill the log.
@@ -98,3 +116,44 @@ class ReconnectingSource(ClosingSource):
         self._closed.set()
         if self._camera is not None:
             self._camera.close()
+
+
+class _Opening:
+    """A camera that a thread opens; closed at once where nobody wants it any more."""
+
+    def __init__(self, open_camera: Callable[[], FrameSource]) -> None:
+        self.finished = threading.Event()
+        self._open_camera = open_camera
+        self._camera: FrameSource | None = None
+        self._error: BaseException | None = None
+        self._abandoned = False
+        self._changing = threading.Lock()
+        threading.Thread(target=self._open, name="limen-open-camera", daemon=True).start()
+
+    def camera(self) -> FrameSource:
+        """What was opened, or the error of it."""
+        if self._camera is None:
+            raise self._error or SourceError("the camera was not opened")
+        return self._camera
+
+    def abandon(self) -> None:
+        """Nobody waits any more."""
+        with self._changing:
+            self._abandoned = True
+            unwanted = self._camera
+        if unwanted is not None:
+            unwanted.close()
+
+    def _open(self) -> None:
+        try:
+            camera = self._open_camera()
+        except BaseException as error:  # told to whoever waits
+            self._error = error
+        else:
+            with self._changing:
+                self._camera = camera
+                unwanted = self._abandoned
+            if unwanted:
+                camera.close()
+        finally:
+            self.finished.set()

@@ -15,7 +15,9 @@ from typing import Any
 
 from limen.device.door import BETTER_SHOT
 from limen.device.gatekeeper import Gatekeeper
-from limen.device.rights import WallTime
+from limen.device.permission import Permission
+from limen.device.subjects import References
+from limen.device.trusted_clock import WallTime
 from limen.device.values import Admission, Candidate, Decision, Outcome, Verdict
 from limen.errors import ConfigError
 
@@ -60,20 +62,18 @@ class ReplayClock:
 def replay(
     logged: Iterator[LoggedDecision],
     gatekeeper: Gatekeeper,
-    clock: ReplayClock,
     *,
     answers: bool = True,
 ) -> Iterator[Happening]:
-    """Play decisions through a gatekeeper whose wall clock is `clock`.
+    """Play decisions through a gatekeeper.
 
     answers: whether a second factor that is asked for is given, at once and rightly.
     """
     for each in logged:
-        clock.now = each.at
         admission = gatekeeper.consider(each.decision)
         yield from happened(each.at, admission)
         if admission.verdict is Verdict.ASK and answers:
-            answer = gatekeeper.present("", each.decision.captured_at_s)
+            answer = gatekeeper.present("", each.decision.captured_at_s, lambda _: True)
             yield from happened(each.at, answer)
 
 
@@ -106,6 +106,27 @@ def at_threshold(logged: Iterator[LoggedDecision], threshold: float) -> Iterator
         if outcome is Outcome.MATCH and decision.candidate is not None:
             outcome = Outcome.MATCH if decision.candidate.score >= threshold else Outcome.NO_MATCH
         yield replace(each, decision=replace(decision, outcome=outcome, threshold=threshold))
+
+
+def by_rights_of(
+    logged: Iterator[LoggedDecision], references: References, clock: ReplayClock
+) -> Iterator[LoggedDecision]:
+    """The same decisions under the rights, hours and expiries of a gallery as it is now.
+
+    A match of somebody who may not enter at that time is of a stranger, as at the door; so is one
+    of whoever is no longer enrolled. Who was kept out when the log was written stays out.
+    """
+    permission = Permission(references, clock)
+    rows = {name: row for row, name in enumerate(references.subject_ids)}
+    for each in logged:
+        decision, clock.now = each.decision, each.at
+        candidate = decision.candidate
+        if decision.outcome is Outcome.MATCH and candidate is not None:
+            row, among = rows.get(candidate.subject_id), permission.now()
+            if row is None or (among is not None and not among[row]):
+                stranger = replace(candidate, subject_id=SOMEBODY)
+                decision = replace(decision, outcome=Outcome.NO_MATCH, candidate=stranger)
+        yield replace(each, decision=decision)
 
 
 def read_score_log(path: Path) -> Iterator[LoggedDecision]:

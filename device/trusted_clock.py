@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from limen.device.events import utc_now
-from limen.device.rights import WallTime
 
 TIMESYNC_FLAG = Path("/run/systemd/timesync/synchronized")
 # Before this, no release of limen existed: a clock that says so is wrong whatever vouches for it.
@@ -22,6 +22,19 @@ EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 MAX_JUMP_S = 120.0
 RECOVERY_S = 600.0
 _TIME_ERROR = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WallTime:
+    """What the wall clock says, aware of its zone, and whether it can be believed."""
+
+    now: datetime
+    trusted: bool
+
+
+def believed_now() -> WallTime:
+    """The system's clock, taken at its word."""
+    return WallTime(utc_now(), True)
 
 
 class ClockTrust(StrEnum):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from limen.export.card_fairness import fairness_section
+from limen.export.card_table import table
+from limen.export.fairness import Fairness
 from limen.export.finder import ExportedFinder
 from limen.export.gate_table import HEADING, gate_caption, gate_rows
 from limen.gate_results import Gate
@@ -27,9 +30,16 @@ _NOT_YET = """\
 {carrying_over}
 - **No watching of public places, no search for people who did not enrol, no guess at age, sex,
   origin or mood.** The embedder is made for a door whose users chose to be known by it.
-- **Nobody's equal treatment is shown.** Error rates by skin tone, age or sex were not measured;
-  whoever is rare among the training pictures must be expected to be recognised less well.
+{equal_treatment}
 """
+
+_NOT_MEASURED = """\
+- **Nobody's equal treatment is shown.** Error rates by skin tone, age or sex were not measured;
+  whoever is rare among the training pictures must be expected to be recognised less well."""
+_MEASURED = """\
+- **Not everybody is told apart equally well.** See the rates by group above: where a group's rate is
+  high, the threshold that a door calibrates among adults does not hold. How often a group's own
+  people are turned away was not measured."""
 
 
 _FOUND_BY_CASCADES = """\
@@ -54,6 +64,7 @@ def model_card(
     licence: Licence,
     pictures: str = "",
     finder: ExportedFinder | None = None,
+    fairness: Fairness | None = None,
 ) -> str:
     """Return the card as Markdown.
 
@@ -69,9 +80,11 @@ def model_card(
         _graphs(gate, sizes, default_precision),
         *([] if finder is None else [_finder(finder)]),
         _cohort(cohort, threshold_floor),
+        *([] if fairness is None else [fairness_section(fairness)]),
         "## What it must not be used for yet\n\n"
         + _NOT_YET.format(
-            carrying_over=_FOUND_BY_CASCADES if finder is None else _FOUND_BY_GRAPH
+            carrying_over=_FOUND_BY_CASCADES if finder is None else _FOUND_BY_GRAPH,
+            equal_treatment=_NOT_MEASURED if fairness is None else _MEASURED,
         ).rstrip(),
         _licence(licence),
     ]
@@ -186,7 +199,7 @@ def _how_good(checkpoint: Checkpoint, gate: Gate) -> str:
             ]
             for fmr, change in rates.items()
         ]
-        lines += [protocol, "", *_table([f"network in {gate.reference}", "FNMR"], rows)]
+        lines += [protocol, "", *table([f"network in {gate.reference}", "FNMR"], rows)]
         lines += ["", caution]
     if checkpoint.validation:
         found = checkpoint.validation
@@ -207,7 +220,7 @@ def _graphs(gate: Gate, sizes: Mapping[str, int], default_precision: str) -> str
         f"## The graphs\n\nEach was run on its runtime: {gate_caption(gate)}. Drifts are mean, "
         "deviation and worst of the scores' differences; milliseconds are medians of one run on "
         f"the exporting machine ({gate.machine}), whatever else it did. The default precision is "
-        f"{default_precision}.\n\n" + "\n".join(_table(HEADING, rows))
+        f"{default_precision}.\n\n" + "\n".join(table(HEADING, rows))
     )
     if gate.allowed:
         text += (
@@ -242,7 +255,7 @@ def _finder(finder: ExportedFinder) -> str:
         f"{first.pictures:,} scenes of pictures held out from training, and compared with the "
         f"network in torch on {first.faces:,} faces: found, overlap of the boxes, and landmarks' "
         f"distance by that of the eyes. The default precision is {entry.default_precision}.\n\n"
-        + "\n".join(_table(["graph", "MB", "found", "overlap", "landmarks off by"], rows))
+        + "\n".join(table(["graph", "MB", "found", "overlap", "landmarks off by"], rows))
     )
 
 
@@ -261,14 +274,6 @@ def _cohort(cohort: Cohort | None, threshold_floor: float | None) -> str:
             "their FMR among themselves is 1e-2."
         )
     return "## The cohort\n\n" + text
-
-
-def _table(heading: list[str], rows: Iterable[list[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(heading)} |",
-        f"|{'---|' * len(heading)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
 
 
 def _count(value: object) -> str:

@@ -159,6 +159,27 @@ def fnmr_changes(
     )
 
 
+def fnmr_intervals(
+    pairs: Pairs,
+    network: Ranked,
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> dict[float, tuple[float, float, float]]:
+    """FNMR of one network at each of FMRS, with the ends of its percentile interval over people."""
+    sizes = np.bincount(pairs.subject[pairs.subject >= 0], minlength=pairs.subjects)
+    ones = np.ones(pairs.subjects, np.int64)
+    whole = network.fnmr_at_fmr(FMRS, ones, _non_mated_weight(ones, sizes))
+    drawn = []
+    for _ in range(resamples):
+        people = rng.integers(0, pairs.subjects, pairs.subjects)
+        weight = np.bincount(people, minlength=pairs.subjects)
+        drawn.append(network.fnmr_at_fmr(FMRS, weight, _non_mated_weight(weight, sizes)))
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(np.stack(drawn), [tail, 1 - tail], axis=0)
+    return {fmr: (float(whole[i]), float(low[i]), float(high[i])) for i, fmr in enumerate(FMRS)}
+
+
 def _non_mated_weight(weight: NDArray[np.int64], sizes: NDArray[np.int64]) -> int:
     """The weights of all pairs of different subjects, in closed form."""
     crops = weight * sizes

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from limen.errors import RuntimeUnavailableError
 from limen.export.errors import ExportError
 from limen.export.finder import export_finder
-from limen.export.gate import breaches_of, check_gate, golden_of, measure_gate
+from limen.export.gate import breaches_of, check_gate, embed_with, golden_of, measure_gate
 from limen.export.gate_table import breach_table, layer_table
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.learnt_ranges import Ranges, chosen_ranges
@@ -63,6 +63,7 @@ def export_bundle(
     show_layers: bool = False,
     finder: tuple[Path, Path] | None = None,
     ranges: Ranges | None = None,
+    groups: Sequence[Path] = (),
     report: Say = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Manifest:
@@ -76,8 +77,9 @@ def export_bundle(
     is given; show_layers: report every int8 layer's error, not only after a breach; finder: a
     finder's checkpoint and its labels, see `limen.export.finder`, without which the bundle's finder
     is OpenCV's cascades; ranges: 'learnt' takes the int8 ranges that the checkpoint was trained
-    with, 'calibrated' those of pictures, None the former where there are any. `report` is told each
-    step.
+    with, 'calibrated' those of pictures, None the former where there are any; groups: folders of
+    pictures labelled by group, see `limen.export.groups`, for the card's false-match rates by age
+    and the like. `report` is told each step.
     ExportError with a table where a graph breaks a limit; CheckpointError, PicturesError and
     RuntimeUnavailableError as their causes raise them. Nothing is written then.
     """
@@ -85,6 +87,7 @@ def export_bundle(
         from limen.export.build import build_graphs
         from limen.export.card import model_card
         from limen.export.evidence import alignment_of, cohort_of, draw_crops, held_out_of
+        from limen.export.fairness import measure_fairness
         from limen.export.fold import fold
         from limen.train.checkpoint import load_checkpoint
         from limen.train.pictures import FIT, open_pictures
@@ -127,6 +130,13 @@ def export_bundle(
 
     weights_licence = Licence(weights=licence, terms=terms)
     precision = choose_precision(gate, graphs)
+    fairness = None
+    if groups:
+        report(f"false-match rates by group, of {', '.join(folder.name for folder in groups)}")
+        default = default_graph(graphs, precision)
+        fairness = measure_fairness(
+            groups, held_out, lambda crops: embed_with(default, crops), recipe.seed
+        )
     manifest = Manifest(
         name=name,
         created_at=made_at.isoformat(timespec="seconds"),
@@ -154,6 +164,7 @@ def export_bundle(
             licence=weights_licence,
             pictures=pictures,
             finder=found,
+            fairness=fairness,
         ),
         provenance={
             **_provenance(checkpoint, recipe, len(crops), "learnt" if learnt else "calibrated"),
@@ -184,6 +195,12 @@ def choose_precision(gate: Gate, graphs: Sequence[BuiltGraph]) -> Precision:
         if any(g.precision == precision for g in on_board):
             return precision
     raise ExportError("an export needs a graph: name one in the recipe's 'graphs'")
+
+
+def default_graph(graphs: Sequence[BuiltGraph], precision: Precision) -> BuiltGraph:
+    """The graph that a door with both runtimes runs: of `precision`, and TFLite's where it can."""
+    fitting = [graph for graph in graphs if graph.precision == precision]
+    return next((graph for graph in fitting if graph.runtime == "tflite"), fitting[0])
 
 
 def judged(

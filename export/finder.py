@@ -23,7 +23,7 @@ from limen.scaling import SCALING
 if TYPE_CHECKING:
     from limen.train.finder.checkpoint import FinderCheckpoint
     from limen.train.finder.network import FinderNetwork
-    from limen.train.finder.scenes import Source
+    from limen.train.finder.source import Source
 
 HEIGHT_PX, WIDTH_PX = 256, 320  # a camera's 4:3 at 320 x 240 fits, to whole cells
 MIN_CONFIDENCE = 0.6  # docs/finder.md, "How good is it"
@@ -159,6 +159,7 @@ def measure_finder(
             graph.path,
             min_confidence * BORDERLINE,
             closer_looks=0,
+            doubts=0,
         )
         shared, errors = [], []
         for picture, faces in zip(pictures, expected, strict=True):

@@ -1,32 +1,22 @@
-"""Checkpoints that survive a pulled plug: written beside, synchronised, then renamed over."""
+"""An embedder's checkpoints: the whole state of a run, or the averaged weights alone."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from limen.errors import LimenError
-from limen.files import write_atomically
+from limen.train.checkpoint_file import read_content, write_content
 from limen.train.networks.embedder import EmbedderNetwork
 from limen.train.networks.family import build_network
 from limen.train.recipe import Recipe
 
 SCHEMA_VERSION = 1
-
-
-class CheckpointError(LimenError, ValueError):
-    """A checkpoint cannot be read, or belongs to another recipe."""
-
-
-class CheckpointWriteError(LimenError, OSError):
-    """A checkpoint cannot be written, as on a full disk. The one before it is whole."""
+WHAT = "checkpoint of an embedder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +69,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "selection": dict(checkpoint.selection),
         "own_weights": checkpoint.own_weights,
     }
-    # In memory first: torch.save hides what the file system said behind an error of its own.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    try:
-        with write_atomically(path) as file:
-            file.write(buffer.getbuffer())
-    except OSError as error:
-        kept = "the one before it is whole" if path.exists() else "there is none before it"
-        raise CheckpointWriteError(
-            f"{path}: the checkpoint of step {checkpoint.step} cannot be written "
-            f"({error.strerror}); {kept}. Free some space, then go on with --resume"
-        ) from error
+    write_content(path, content)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint without running any code in it. CheckpointError where it is not one."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        version = content["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise CheckpointError(
-                f"{path}: checkpoint schema {version}, this limen reads {SCHEMA_VERSION}"
-            )
+    with read_content(path, WHAT, SCHEMA_VERSION) as content:
         return Checkpoint(
             recipe=Recipe.model_validate_json(content["recipe"]),
             step=content["step"],
@@ -114,11 +87,3 @@ def load_checkpoint(path: Path) -> Checkpoint:
             selection=content.get("selection", {}),
             own_weights=content.get("own_weights", {}),
         )
-    except CheckpointError:
-        raise
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no checkpoint there") from error
-    except Exception as error:  # torch.load raises whatever a damaged file provokes
-        raise CheckpointError(
-            f"{path}: not a whole checkpoint of 'limen train' ({type(error).__name__})"
-        ) from error

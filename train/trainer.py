@@ -15,7 +15,8 @@ import torch
 
 from limen.errors import ConfigError, LimenError
 from limen.train.batches import Batch, PKSampler, UnlabelledSampler, batches
-from limen.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from limen.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from limen.train.checkpoint_file import CheckpointError
 from limen.train.collapse import TrainingError
 from limen.train.decoding import SoundDecoder
 from limen.train.interruption import stop_on_signals

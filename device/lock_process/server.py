@@ -9,11 +9,12 @@ import select
 import socket
 import stat
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from limen.device.lock import LockNotice
+from limen.device.lock import LockNotice, NoticeKind
 from limen.device.lock_process.keeper import Inputs, LockKeeper
 from limen.device.lock_process.wire import MAX_BYTES, Report, Request, WireError
 from limen.device.notify import ServiceManager
@@ -25,6 +26,9 @@ POLL_S = 0.02
 MAX_CONNECTIONS = 8
 # So many packets of one connection a turn: a flood delays nobody's pulse end.
 PACKETS_A_TURN = 32
+# What the next recogniser is told of, where it happened while there was none: the last so many.
+ALARMS = frozenset({NoticeKind.FORCED, NoticeKind.HELD_OPEN, NoticeKind.TAMPER})
+MAX_UNHEARD = 16
 
 
 class Pins(Protocol):
@@ -65,6 +69,7 @@ class LockServer:
         self._controller: socket.socket | None = None
         self._numbers: dict[socket.socket, int] = {}
         self._driven = False
+        self._unheard: deque[LockNotice] = deque(maxlen=MAX_UNHEARD)
         self._only = connection
         if connection is not None:
             self._take(connection)
@@ -112,7 +117,12 @@ class LockServer:
         notices = self._keeper.take_notices()
         for notice in notices:
             logger.info("%s %s", notice.kind.value, notice.reason)
-        if notices and self._controller is not None:
+        if self._controller is None:
+            self._unheard.extend(notice for notice in notices if notice.kind in ALARMS)
+            return
+        notices = [*self._unheard, *notices]
+        self._unheard.clear()
+        if notices:
             self._send(self._controller, self._report(None, notices=tuple(notices)))
 
     def _hear(self, connection: socket.socket) -> None:

@@ -166,6 +166,16 @@ def test_evaluate_scores_a_list_of_pairs(people, tmp_path) -> None:
     assert result["auc"] == 1.0
     assert result["tar_at_fmr_1e_3"] == 1.0
     assert (result["mated_pairs"], result["failures_to_acquire"]) == (2, 0)
+    known = tmp_path / "known.txt"
+    known.write_text("C\nB\n")
+    options = ("evaluate", "--pairs", pairs, "--images", tmp_path / "images", "--leave-out", known)
+    left = limen(*options)
+    assert left.returncode == 2, "without B no non-mated pair is left"
+    assert "pairs of one person and pairs of two" in left.stderr
+    known.write_text("C\n")
+    assert json.loads(limen(*options, "--json").stdout)["pairs_left_out"] == 0
+    known.write_text("\n")
+    assert "names nobody" in limen(*options).stderr
     (tmp_path / "images" / "A" / "A_0002.jpg").unlink()
     missing = limen("evaluate", "--pairs", pairs, "--images", tmp_path / "images")
     assert missing.returncode == 2

@@ -134,6 +134,10 @@ def test_records_are_written_shown_and_erased(door: Door, people: Path, tmp_path
     assert shown["consent"]["to"] == "opening this door"
     assert shown["schedule"][0]["days"] == ["mon", "tue"]
     assert shown["expires_at"].startswith("21")
+    assert "nobody is enrolled" in door.refused(
+        "subjects", "describe", "eileen", "nobody", "--name", "Both"
+    )
+    assert door.json("subjects", "show", "eileen")["display_name"] == "Eileen Collins"
     assert "expected 'mon,tue" in door.refused(
         "subjects", "describe", "eileen", "--hours", "always"
     )

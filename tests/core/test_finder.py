@@ -18,10 +18,12 @@ class SquareFinder:
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
+        self.logits = [4.0]  # look after look, the last one again and again
 
     def run(self, batch: np.ndarray) -> np.ndarray:
         (image,) = batch if batch.shape[-1] == 3 else batch.transpose(0, 2, 3, 1)
         self.seen.append(image)
+        logit = self.logits[min(len(self.seen), len(self.logits)) - 1]
         centres, strides = cells(HEIGHT, WIDTH)
         answers = np.zeros((1, len(centres), CELL_CHANNELS), np.float32)
         answers[..., 0] = -9
@@ -34,7 +36,7 @@ class SquareFinder:
         side = np.sqrt(total)
         cell = int(np.abs(centres - middle).sum(1)[strides == 8].argmin())
         corners = middle + side / 2 * np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
-        answers[0, cell, 0] = 4
+        answers[0, cell, 0] = logit
         answers[0, cell, 1:3] = (middle - centres[cell]) / 8
         answers[0, cell, 3:5] = np.log(side / 8)
         answers[0, cell, 5:] = ((corners - centres[cell]) / 8).reshape(-1)
@@ -88,6 +90,47 @@ def test_a_small_face_in_a_large_picture_is_looked_at_again_close_up() -> None:
 def test_a_large_face_is_not_looked_at_again() -> None:
     detector, graph = finder(closer_looks=1)
     detector.detect(picture_with_square(128, 160, 40, 20, 80))
+    assert len(graph.seen) == 1
+
+
+def logit(confidence: float) -> float:
+    return float(np.log(confidence / (1 - confidence)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "looks", "confidence"),
+    [
+        (0.9, 0.1, 1, 0.9),  # sure enough: no second look
+        (0.4, 0.7, 2, 0.55),  # in doubt, then confirmed
+        (0.55, 0.31, 2, None),  # above the least that is asked for, and not confirmed
+        (0.4, 0.1, 2, None),
+        (0.2, 0.9, 1, None),  # not even in doubt
+    ],
+)
+def test_a_doubtful_face_is_believed_when_its_mirror_says_so(
+    first: float, second: float, looks: int, confidence: float | None
+) -> None:
+    detector, graph = finder(closer_looks=0)
+    graph.logits = [logit(first), logit(second)]
+    left, top, side = 60.0, 30.0, 40.0
+    found = detector.detect(picture_with_square(128, 160, left, top, side))
+    assert len(graph.seen) == looks
+    if confidence is None:
+        assert found == []
+        return
+    (face,) = found
+    assert face.confidence == pytest.approx(confidence, abs=1e-5)
+    assert np.abs(face.box_xyxy - [left, top, left + side, top + side] + 0.5).max() < 1
+    corner = np.array([left, top]) - 0.5
+    expected = corner + side * np.array([[0, 0], [1, 0], [0.5, 0.5], [0, 1], [1, 1]])
+    assert np.abs(face.landmarks_xy - expected).max() < 1
+
+
+def test_without_doubts_the_first_look_decides() -> None:
+    detector, graph = finder(closer_looks=0)
+    graph.logits = [logit(0.55), logit(0.1)]
+    (face,) = detector.looking_closer(0, doubts=0).detect(picture_with_square(128, 160, 60, 30, 40))
+    assert face.confidence == pytest.approx(0.55, abs=1e-5)
     assert len(graph.seen) == 1
 
 

@@ -11,6 +11,7 @@ from limen.device.doctor import (
     Grade,
     clock,
     examine,
+    hours,
     permissions,
     second_factor,
     temperature,
@@ -19,8 +20,9 @@ from limen.device.doctor import (
 from limen.device.doctor import lock as examine_lock
 from limen.device.fakes import fake_picture
 from limen.device.gallery import Gallery
-from limen.device.rights import WallTime
 from limen.device.second_factor import SecondFactors
+from limen.device.subjects import OpenHours, SubjectDetails
+from limen.device.trusted_clock import WallTime
 from limen.images import encode_jpeg
 
 
@@ -91,16 +93,18 @@ def test_files_that_others_may_read_are_told_of(tmp_path: Path) -> None:
     assert (found.grade, found.remedy) == (Grade.WARN, f"chmod 600 {path}")
 
 
-def test_clock_that_is_not_trusted_fails_a_door_with_schedules(
+def test_clock_that_is_not_trusted_fails_a_door_with_hours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    table = {"day": [{"start": time(7), "end": time(19)}]}
-    trusted = DoorConfig.model_validate({"clock_trust": "always", "schedules": table})
-    assert clock(trusted).grade is Grade.OK
+    office = OpenHours(days=("mon",), begins=time(7), ends=time(19))
+    details = [SubjectDetails(schedule=(office,)), SubjectDetails()]
+    trusted = DoorConfig.model_validate({"clock_trust": "always"})
+    assert clock(trusted).grade is hours(details, trusted).grade is Grade.OK
     now = datetime(2026, 3, 1, tzinfo=UTC)
     monkeypatch.setattr("limen.device.doctor.TrustedClock", lambda _: lambda: WallTime(now, False))
-    assert clock(trusted).grade is Grade.FAIL
     assert clock(DoorConfig()).grade is Grade.WARN
+    assert hours(details, DoorConfig()).grade is Grade.FAIL
+    assert hours([SubjectDetails()], DoorConfig()).grade is Grade.OK
 
 
 def test_second_factor_that_nobody_has_fails(tmp_path: Path) -> None:

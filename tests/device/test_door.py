@@ -24,10 +24,12 @@ from limen.device.fakes import (
     fake_picture,
 )
 from limen.device.gallery import Gallery
+from limen.device.loading import load_recogniser
 from limen.device.lock import SimulatedLock
-from limen.device.runtime import StopReason, load_recogniser, run_door
+from limen.device.runtime import run_door
 from limen.device.sources import ArraySource, FrameClock
 from limen.device.values import Frame, Outcome, Verdict
+from limen.device.watch import StopReason
 from limen.errors import CalibrationError, LockError, ModelMismatchError, PictureError, SourceError
 
 RED, GREEN, DARK_RED = (250, 10, 10), (10, 250, 10), (120, 5, 5)

@@ -168,24 +168,68 @@ def test_probe_is_the_quality_weighted_mean_of_the_best_shots() -> None:
     assert np.linalg.norm(probe) == pytest.approx(1.0)
 
 
+class Turning(FakeEmbedder):
+    """Each embedding is turned a little further, and none comes twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[NDArray[np.float32]] = []
+
+    def embed(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
+        angle = 0.1 * (len(self.made) + 1)
+        vector = np.array([[np.cos(angle), np.sin(angle)] + [0.0] * 6], np.float32)
+        self.made.append(vector[0])
+        return vector
+
+
 def test_no_more_shots_are_fused_than_were_calibrated_for() -> None:
-    class Turning(FakeEmbedder):
-        made = 0
-
-        def embed(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
-            self.made += 1
-            return unit_norm(np.array([[1.0, 0.1 * self.made] + [0.0] * 6], np.float32))
-
     embedder = Turning()
     follower = Follower(embedder, FollowPolicy(shots=5, good_enough=0.0))
     picture = fake_picture(RED)
     faces = FakeDetector().detect(picture)
     alone = [next(iter(follower.follow(picture, faces, 0.1 * i, 1))) for i in range(3)]
-    first = np.array([1.0, 0.1]) / np.hypot(1.0, 0.1)
-    for shot in alone:  # equal quality: the first stays the best
-        np.testing.assert_allclose(shot.sample.embedding[:2], first, atol=1e-6)
+    for shot, own in zip(alone, embedder.made, strict=True):
+        np.testing.assert_allclose(shot.sample.embedding, own, atol=1e-6)
     fused = next(iter(follower.follow(picture, faces, 0.4, 2)))
-    assert fused.sample.embedding[1] > first[1] + 0.01
+    # Equal quality: the first stays the best, and was kept while one shot was the most.
+    expected = embedder.made[0] + embedder.made[3]
+    np.testing.assert_allclose(
+        fused.sample.embedding, expected / np.linalg.norm(expected), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_no_two_frames_of_a_track_give_one_probe(most: int) -> None:
+    # One lucky picture, poorer ones after it: each vote must rest on a picture of its own.
+    follower = Follower(Turning(), FollowPolicy(shots=5, wait_s=0.05))
+    pictures = [fake_picture(RED), *[fake_picture((90, 5, 5))] * 8]
+    probes = []
+    for i, picture in enumerate(pictures):
+        (shot,) = follower.follow(picture, FakeDetector().detect(picture), 0.1 * i, most)
+        probes.append(shot.sample.embedding)
+    distances = [np.linalg.norm(a - b) for i, a in enumerate(probes) for b in probes[:i]]
+    assert min(distances) > 1e-3
+
+
+def test_poorer_frames_do_not_vote_with_the_best_ones_match() -> None:
+    """The door's view of it: a stranger's one lucky frame is one vote, not three."""
+
+    class LuckyOnce(FakeEmbedder):
+        made = 0
+
+        def embed(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
+            self.made += 1
+            vector = np.zeros((1, 8), np.float32)
+            vector[0, :2] = (1.0, 0.0) if self.made == 1 else (0.4, np.sqrt(1 - 0.16))
+            return vector
+
+    follower = Follower(LuckyOnce(), FollowPolicy(wait_s=0.05))
+    ann = np.eye(8, dtype=np.float32)[0]
+    matches = 0
+    for i, picture in enumerate([fake_picture(RED), *[fake_picture((90, 5, 5))] * 8]):
+        (shot,) = follower.follow(picture, FakeDetector().detect(picture), 0.1 * i, 1)
+        matches += float(shot.sample.embedding @ ann) >= 0.6
+    assert matches == 1
 
 
 def test_somebody_who_steps_into_a_track_gets_one_of_their_own() -> None:

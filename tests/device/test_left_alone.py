@@ -30,14 +30,15 @@ from limen.device.fakes import (
 from limen.device.following import FaceRule
 from limen.device.gallery import Gallery
 from limen.device.gatekeeper import Gatekeeper
+from limen.device.loading import load_recogniser
 from limen.device.lock import LockNotice, NoticeKind, SimulatedLock
 from limen.device.notify import ServiceManager
 from limen.device.reconnecting import ReconnectingSource
-from limen.device.runtime import Attendants, StopReason, load_recogniser, run_door
+from limen.device.runtime import run_door
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import ArraySource
-from limen.device.trusted_clock import TrustedClock
 from limen.device.values import Frame, Verdict
+from limen.device.watch import Attendants, StopReason
 from limen.errors import ConfigError, GalleryError, LockError, SourceError
 
 RED, GREEN = (250, 10, 10), (10, 250, 10)
@@ -82,7 +83,7 @@ def door_of(
     gallery: Gallery, config: DoorConfig | None = None, lock: SimulatedLock | None = None
 ) -> tuple[Door, Gatekeeper]:
     settings = config or DoorConfig()
-    keeper = make_gatekeeper(settings, TrustedClock())
+    keeper = make_gatekeeper(settings)
     recogniser = load_recogniser(gallery, FAKE_MODEL_ID)
     door = make_door(
         settings, FakeDetector(), FakeEmbedder(), recogniser, keeper, lock or SimulatedLock()
@@ -266,11 +267,12 @@ def test_what_the_lock_tells_becomes_events(gallery: Gallery) -> None:
             return notices
 
     lock, sink = Telling(), RecordingSink()
+    lock.told.append(LockNotice(NoticeKind.TAMPER, -1.0, "before the start"))
     door, _ = door_of(gallery, lock=lock)
     frames = lived(None, None)
     forced = [LockNotice(NoticeKind.FORCED, 0.0), LockNotice(NoticeKind.TAMPER, 0.0)]
     run_door(Frames(frames[0], lambda: lock.told.extend(forced), frames[1]), door, [sink])
-    assert sink.kinds() == ["started", "door_forced", "tamper", "stopped"]
+    assert sink.kinds() == ["started", "tamper", "door_forced", "tamper", "stopped"]
 
 
 def test_lost_lock_ends_the_door(gallery: Gallery) -> None:

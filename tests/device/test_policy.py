@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -12,7 +12,6 @@ import pytest
 from limen.device.admission import AdmissionPolicy, Admitter
 from limen.device.gatekeeper import Demand, Gatekeeper
 from limen.device.limits import LimitPolicy
-from limen.device.rights import Period, Rights, WallTime
 from limen.device.second_factor import SecondFactors
 from limen.device.trusted_clock import ClockTrust, TrustedClock, kernel_is_synchronised
 from limen.device.values import Candidate, Decision, Outcome, Verdict
@@ -20,9 +19,12 @@ from limen.errors import ConfigError
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 11, 23, 12, 0, tzinfo=BERLIN)
-OFFICE = Period(frozenset({"mon", "tue"}), time(7), time(19, 30))
-NIGHT = Period(frozenset({"mon"}), time(22), time(6))
 ONE_VOTE = AdmissionPolicy(votes=1, window=1, cool_down_s=0.0)
+
+
+def anybody(_subject_id: str) -> bool:
+    """Everybody may enter."""
+    return True
 
 
 def match(
@@ -49,73 +51,6 @@ def match(
 
 def stranger(at_s: float, track: int | None = None) -> Decision:
     return Decision(Outcome.NO_MATCH, Candidate("ann", 0.1), 0.5, 0, at_s, faces=1, track=track)
-
-
-class Wall:
-    def __init__(self, now: datetime = MONDAY, trusted: bool = True) -> None:
-        self.now, self.trusted = now, trusted
-
-    def __call__(self) -> WallTime:
-        return WallTime(self.now, self.trusted)
-
-
-@pytest.mark.parametrize(
-    ("period", "local", "covered"),
-    [
-        (OFFICE, MONDAY.replace(hour=7, minute=0), True),
-        (OFFICE, MONDAY.replace(hour=6, minute=59), False),
-        (OFFICE, MONDAY.replace(hour=19, minute=30), False),
-        (OFFICE, MONDAY + timedelta(days=2), False),
-        (NIGHT, MONDAY.replace(hour=22), True),
-        (NIGHT, MONDAY.replace(hour=5), False),  # the night before was a Sunday's
-        (NIGHT, MONDAY.replace(hour=5) + timedelta(days=1), True),
-        (NIGHT, MONDAY.replace(hour=22) + timedelta(days=1), False),
-        (Period(frozenset({"mon"}), time(0), time(0)), MONDAY.replace(hour=23, minute=59), True),
-        (Period(frozenset({"sun"}), time(20), time(0)), MONDAY.replace(hour=0), False),
-    ],
-)
-def test_period_covers_its_days_and_the_night_after(
-    period: Period, local: datetime, covered: bool
-) -> None:
-    assert period.covers(local) is covered
-
-
-def test_schedule_is_judged_in_the_doors_own_zone() -> None:
-    rights = Rights({"office": (OFFICE,)}, default=("office",), zone=BERLIN)
-    utc = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)  # 07:30 in Berlin
-    assert rights.refusal("ann", WallTime(utc, True)) == ""
-    assert rights.refusal("ann", WallTime(utc - timedelta(hours=1), True)) == "outside the schedule"
-
-
-def test_schedule_fails_closed_while_the_clock_is_not_trusted_and_always_does_not() -> None:
-    rights = Rights(
-        {"office": (OFFICE,)},
-        default=("office",),
-        subjects={"bob": ("always",), "eve": ("never",), "joe": ()},
-        zone=BERLIN,
-    )
-    untrusted = WallTime(MONDAY, False)
-    assert rights.refusal("ann", untrusted) == "the clock is not trusted"
-    assert rights.refusal("bob", untrusted) == ""
-    for name in ("eve", "joe"):
-        assert rights.refusal(name, WallTime(MONDAY, True)) == "no right to enter"
-
-
-def test_unknown_schedule_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'office'"):
-        Rights({"office": (OFFICE,)}, default=("ofice",))
-
-
-def test_denied_visitor_is_refused_without_a_cool_down_for_the_next() -> None:
-    rights = Rights(subjects={"eve": ("never",)})
-    keeper = Gatekeeper(Admitter(AdmissionPolicy(votes=1, window=1)), Wall(), rights=rights)
-    denied = keeper.consider(match(0.0, "eve"))
-    assert (denied.verdict, denied.reason, denied.subject_id) == (
-        Verdict.REFUSE,
-        "no right to enter",
-        None,
-    )
-    assert keeper.consider(match(0.1, "ann")).verdict is Verdict.OPEN
 
 
 def test_clock_that_jumps_back_a_year_is_not_trusted_until_it_is_set_anew() -> None:
@@ -176,7 +111,7 @@ def test_kernel_can_be_asked() -> None:
 
 def test_repeated_refusals_lock_out_everybody_for_a_while() -> None:
     limits = LimitPolicy(lockout_after=2, lockout_window_s=100.0, lockout_s=60.0)
-    keeper = Gatekeeper(Admitter(ONE_VOTE), Wall(), limits=limits)
+    keeper = Gatekeeper(Admitter(ONE_VOTE), limits=limits)
     assert keeper.consider(stranger(0.0)).verdict is Verdict.REFUSE
     assert keeper.consider(stranger(10.0)).verdict is Verdict.REFUSE
     assert keeper.consider(match(11.0)).reason == "locked out"
@@ -186,7 +121,7 @@ def test_repeated_refusals_lock_out_everybody_for_a_while() -> None:
 
 def test_refusals_that_lie_apart_or_before_an_opening_lock_out_nobody() -> None:
     limits = LimitPolicy(lockout_after=2, lockout_window_s=100.0)
-    keeper = Gatekeeper(Admitter(ONE_VOTE), Wall(), limits=limits)
+    keeper = Gatekeeper(Admitter(ONE_VOTE), limits=limits)
     keeper.consider(stranger(0.0))
     keeper.consider(stranger(101.0))
     assert keeper.consider(match(102.0)).verdict is Verdict.OPEN
@@ -196,14 +131,14 @@ def test_refusals_that_lie_apart_or_before_an_opening_lock_out_nobody() -> None:
 
 def test_clock_that_goes_back_does_not_lengthen_a_lock_out() -> None:
     limits = LimitPolicy(lockout_after=1, lockout_s=60.0)
-    keeper = Gatekeeper(Admitter(ONE_VOTE), Wall(), limits=limits)
+    keeper = Gatekeeper(Admitter(ONE_VOTE), limits=limits)
     keeper.consider(stranger(1000.0))
     assert keeper.consider(match(5.0)).reason == "locked out"
     assert keeper.consider(match(65.1)).reason != "locked out"
 
 
 def test_budget_of_openings_is_kept() -> None:
-    keeper = Gatekeeper(Admitter(ONE_VOTE), Wall(), limits=LimitPolicy(budget=2, budget_s=100.0))
+    keeper = Gatekeeper(Admitter(ONE_VOTE), limits=LimitPolicy(budget=2, budget_s=100.0))
     assert [keeper.consider(match(at)).verdict for at in (0.0, 1.0)] == [Verdict.OPEN] * 2
     assert "budget" in keeper.consider(match(2.0)).reason
     assert keeper.consider(match(100.5)).verdict is Verdict.OPEN
@@ -215,7 +150,6 @@ def factor_keeper(demand: Demand, **values: float) -> Gatekeeper:
     )
     return Gatekeeper(
         Admitter(policy),
-        Wall(),
         limits=LimitPolicy(lockout_after=2),
         demand=demand,
         check_factor=lambda subject, entry: (subject, entry) == ("ann", "1357"),
@@ -228,20 +162,28 @@ def test_second_factor_opens_for_the_recognised_subject_only() -> None:
     asked = keeper.consider(match(0.0))
     assert (asked.verdict, asked.subject_id) == (Verdict.ASK, "ann")
     assert keeper.consider(match(1.0)).reason == "second factor awaited"
-    opened = keeper.present("1357", 2.0)
+    opened = keeper.present("1357", 2.0, anybody)
     assert (opened.verdict, opened.subject_id) == (Verdict.OPEN, "ann")
     assert keeper.consider(match(2.5)).reason == "cool-down"
     keeper.consider(match(4.0, "zoe"))
-    assert keeper.present("1357", 4.5).reason == "second factor is wrong"
+    assert keeper.present("1357", 4.5, anybody).reason == "second factor is wrong"
+
+
+def test_right_that_ends_while_somebody_types_opens_nothing() -> None:
+    keeper = factor_keeper(Demand.ALWAYS)
+    assert keeper.consider(match(0.0)).verdict is Verdict.ASK
+    late = keeper.present("1357", 2.0, lambda subject_id: subject_id != "ann")
+    assert (late.verdict, late.reason) == (Verdict.REFUSE, "no right to enter any more")
+    assert keeper.present("1357", 3.0, anybody).verdict is Verdict.WAIT
 
 
 def test_second_factor_that_is_late_wrong_or_unasked_opens_nothing() -> None:
     keeper = factor_keeper(Demand.ALWAYS)
-    assert keeper.present("1357", 0.0).verdict is Verdict.WAIT
+    assert keeper.present("1357", 0.0, anybody).verdict is Verdict.WAIT
     keeper.consider(match(1.0))
     assert keeper.consider(match(11.0)).reason == "second factor not given"
     keeper.consider(match(20.0))
-    assert keeper.present("1357", 30.0).verdict is Verdict.REFUSE
+    assert keeper.present("1357", 30.0, anybody).verdict is Verdict.REFUSE
     assert keeper.consider(match(31.0)).reason == "locked out"
 
 
@@ -249,7 +191,7 @@ def test_time_that_is_no_number_ends_the_question() -> None:
     keeper = factor_keeper(Demand.ALWAYS)
     keeper.consider(match(1.0))
     assert keeper.consider(match(float("nan"))).verdict is Verdict.REFUSE
-    assert keeper.present("1357", 2.0).verdict is Verdict.WAIT
+    assert keeper.present("1357", 2.0, anybody).verdict is Verdict.WAIT
 
 
 def test_lookalikes_and_close_calls_are_asked_others_are_not() -> None:
@@ -288,11 +230,10 @@ def test_admitted_visitor_must_leave_before_the_door_opens_for_them_again() -> N
 
 
 def test_policy_that_changes_while_the_door_runs_keeps_votes_and_counts() -> None:
-    keeper = Gatekeeper(Admitter(AdmissionPolicy(votes=3, window=5)), Wall())
+    keeper = Gatekeeper(Admitter(AdmissionPolicy(votes=3, window=5)))
     keeper.consider(match(0.0))
     keeper.reconfigure(
         AdmissionPolicy(votes=2, window=4),
-        rights=Rights(),
         limits=LimitPolicy(),
         demand=Demand.NEVER,
         patience_s=5.0,
@@ -301,7 +242,6 @@ def test_policy_that_changes_while_the_door_runs_keeps_votes_and_counts() -> Non
     with pytest.raises(ConfigError, match="nothing checks"):
         keeper.reconfigure(
             AdmissionPolicy(),
-            rights=Rights(),
             limits=LimitPolicy(),
             demand=Demand.ALWAYS,
             patience_s=5.0,

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from limen.device.admission import AdmissionPolicy, Admitter
 from limen.device.events import Event, EventKind, JsonLines
 from limen.device.gatekeeper import Demand, Gatekeeper
-from limen.device.rights import Rights
 from limen.device.simulation import (
     Happening,
     LoggedDecision,
     ReplayClock,
     at_threshold,
+    by_rights_of,
     read_score_log,
     replay,
 )
+from limen.device.subjects import DAYS, OpenHours, References, SubjectDetails
 from limen.device.values import Candidate, Decision, Outcome
 from limen.errors import ConfigError
 
@@ -73,19 +75,14 @@ def play(
     policy: AdmissionPolicy | None = None,
     *,
     answers: bool = True,
-    trusted: bool = True,
     demand: Demand = Demand.NEVER,
-    rights: Rights | None = None,
 ) -> list[Happening]:
-    clock = ReplayClock(trusted)
     keeper = Gatekeeper(
         Admitter(policy or AdmissionPolicy()),
-        clock,
-        rights=rights,
         demand=demand,
         check_factor=lambda *_: True,
     )
-    return list(replay(logged, keeper, clock, answers=answers))
+    return list(replay(logged, keeper, answers=answers))
 
 
 def test_log_that_a_door_wrote_opens_what_the_door_opened(tmp_path: Path) -> None:
@@ -109,15 +106,38 @@ def test_higher_threshold_can_be_tried_and_a_lower_one_not(tmp_path: Path) -> No
         play(at_threshold(read_score_log(log), 0.4))
 
 
-def test_power_cut_and_an_unanswered_question_can_be_tried(tmp_path: Path) -> None:
+def test_question_that_nobody_answers_can_be_tried(tmp_path: Path) -> None:
     log = written(tmp_path / "a.jsonl", decisions(0.8, 0.8, 0.8))
-    rights = Rights({"day": ()}, default=("day",))
-    (refused,) = play(read_score_log(log), rights=rights, trusted=False)
-    assert refused.reason == "the clock is not trusted"
     asked = play(read_score_log(log), demand=Demand.ALWAYS, answers=False)
     assert [h.what for h in asked] == ["asked"]
     opened = play(read_score_log(log), demand=Demand.ALWAYS)
     assert [h.what for h in opened] == ["asked", "opened"]
+
+
+def test_log_is_judged_by_the_rights_of_a_gallery_and_a_power_cut_can_be_tried(
+    tmp_path: Path,
+) -> None:
+    log = written(tmp_path / "a.jsonl", decisions(0.8, 0.8, 0.8, 0.8, 0.8))
+    always = OpenHours(days=DAYS, begins=time(0), ends=time(0))
+    cases = [
+        (SubjectDetails(), True, "opened"),
+        (SubjectDetails(schedule=(always,)), True, "opened"),
+        (SubjectDetails(schedule=(always,)), False, "refused"),
+        (SubjectDetails(), False, "opened"),
+        (SubjectDetails(may_enter=False), True, "refused"),
+        (SubjectDetails(expires_at=AT), True, "refused"),
+    ]
+    for details, trusted, happened in cases:
+        logged = by_rights_of(read_score_log(log), gallery_of("ann", details), ReplayClock(trusted))
+        assert [h.what for h in play(logged)] == [happened]
+    gone = by_rights_of(read_score_log(log), gallery_of("bob", SubjectDetails()), ReplayClock())
+    assert [h.what for h in play(gone)] == ["refused"]
+
+
+def gallery_of(name: str, details: SubjectDetails) -> References:
+    return References(
+        (name,), np.zeros(1, np.int64), np.eye(1, 8, dtype=np.float32), details=(details,)
+    )
 
 
 def test_log_without_scores_says_how_to_write_one(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from limen.device.gallery import Gallery
 from limen.device.gallery.records import Enrolment
 from limen.device.permission import Permission
 from limen.device.recogniser import Recogniser
-from limen.device.rights import WallTime
 from limen.device.subjects import OpenHours, References, SubjectDetails, parsed_time
+from limen.device.trusted_clock import WallTime
 from limen.device.values import Frame, Outcome
 from limen.errors import GalleryError, SubjectNotFoundError
 
@@ -181,7 +181,9 @@ def test_permission_follows_the_clock() -> None:
     assert Permission(references_with(SubjectDetails(), SubjectDetails())).now() is None
 
 
-def test_clock_that_is_not_trusted_lets_nobody_in_whose_time_is_limited() -> None:
+def test_clock_that_is_not_trusted_lets_nobody_in_whose_time_is_limited(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     later = SubjectDetails(expires_at=NOW + timedelta(days=1))
     references = references_with(SubjectDetails(), later)
     believed = [True]
@@ -189,6 +191,10 @@ def test_clock_that_is_not_trusted_lets_nobody_in_whose_time_is_limited() -> Non
     assert permission.now() is None
     believed[0] = False
     assert permission.now().tolist() == [True, False]  # type: ignore[union-attr]
+    assert caplog.messages == [m for m in caplog.messages if "clock is not trusted: 1 of" in m]
+    assert len(caplog.messages) == 1
+    recogniser = Recogniser(references, 0.9, permission=permission)
+    assert [recogniser.may_enter(name) for name in ("green", "red", "blue")] == [True, False, False]
 
 
 def test_whoever_may_not_enter_is_not_compared() -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from limen.cli.main import app  # noqa: E402
 from limen.errors import ConfigError  # noqa: E402
-from limen.train.checkpoint import CheckpointError  # noqa: E402
+from limen.train.checkpoint_file import CheckpointError  # noqa: E402
 from limen.train.finder.checkpoint import load_finder, save_finder, slimmed  # noqa: E402
 from limen.train.finder.recipe import FinderRecipe, load_finder_recipe  # noqa: E402
 from limen.train.finder.run import start_finder_training  # noqa: E402
@@ -109,7 +109,7 @@ def test_checkpoints_of_other_recipes_other_kinds_and_none_are_refused(
         load_finder(cut)
     embedder = tmp_path / "embedder.pt"
     torch.save({"schema_version": 1, "channels": [8]}, embedder)
-    with pytest.raises(CheckpointError, match="expected a finder's checkpoint"):
+    with pytest.raises(CheckpointError, match="expected a checkpoint of a finder"):
         load_finder(embedder)
     save_finder(tmp_path / "small.pt", slimmed(load_finder(last)))
     last.write_bytes((tmp_path / "small.pt").read_bytes())

@@ -16,12 +16,8 @@ torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 pytest.importorskip("pytorch_metric_learning", reason="needs the extra 'train'")
 
 from limen.errors import ConfigError  # noqa: E402
-from limen.train.checkpoint import (  # noqa: E402
-    CheckpointError,
-    CheckpointWriteError,
-    load_checkpoint,
-    save_checkpoint,
-)
+from limen.train.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from limen.train.checkpoint_file import CheckpointError, CheckpointWriteError  # noqa: E402
 from limen.train.networks.mobilenet import MobileNetEmbedder  # noqa: E402
 from limen.train.recipe import load_recipe, parse_recipe, shipped_recipes  # noqa: E402
 from limen.train.run import start_training  # noqa: E402

@@ -7,13 +7,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.train.finder.labels import Labels
+from limen.train.finder.source import Image, Source
 
-Image = NDArray[np.uint8]
-
+PICTURED = 0.7  # the share of backdrops from pictures
 TRIES = 6
 CLEARANCE = 0.12  # of a face's side, kept free around it
 LEAST_SHARE = 0.25  # of the picture's shorter side
 PATTERNS = 5
+
+
+def backdrop(size: tuple[int, int], rng: np.random.Generator, source: Source) -> Image:
+    """(height, width, 3) uint8 without a face: part of some picture of `source`, or a pattern."""
+    found = pictured(size, rng, source) if rng.random() < PICTURED else None
+    return pattern(size, rng) if found is None else found
+
+
+def pictured(size: tuple[int, int], rng: np.random.Generator, source: Source) -> Image | None:
+    """Part of some picture of `source` beside its faces, or None where that has no room.
+
+    For sizes of one shape it is the same part, larger or smaller.
+    """
+    index = int(rng.integers(len(source)))
+    labels, own_size = source.labels(index)
+    part = face_free_part(labels, own_size, size, rng)
+    if part is None:
+        return None
+    image = source.read(index, size[0] / (part[3] - part[1]))
+    left, top, right, bottom = (part * image.shape[1] / own_size[1]).astype(int)
+    cut = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    method = cv2.INTER_AREA if cut.shape[0] > size[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(cut, size[::-1], interpolation=method), np.uint8)
 
 
 def face_free_part(

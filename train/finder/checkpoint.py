@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from limen.files import write_atomically
-from limen.train.checkpoint import CheckpointError, CheckpointWriteError
+from limen.train.checkpoint_file import read_content, write_content
 from limen.train.finder.network import FinderNetwork
 from limen.train.finder.recipe import FinderRecipe
 
 SCHEMA_VERSION = 1
 KIND = "finder"
+WHAT = "checkpoint of a finder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,34 +61,12 @@ def save_finder(path: Path, checkpoint: FinderCheckpoint) -> None:
         "validation": checkpoint.validation,
         "best": checkpoint.best,
     }
-    # In memory first: torch.save hides what the file system said behind an error of its own.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    try:
-        with write_atomically(path) as file:
-            file.write(buffer.getbuffer())
-    except OSError as error:
-        kept = "the one before it is whole" if path.exists() else "there is none before it"
-        raise CheckpointWriteError(
-            f"{path}: the checkpoint of step {checkpoint.step} cannot be written "
-            f"({error.strerror}); {kept}. Free some space, then go on with --resume"
-        ) from error
+    write_content(path, content)
 
 
 def load_finder(path: Path) -> FinderCheckpoint:
     """Read a checkpoint without running any code in it. CheckpointError where it is not one."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict) or content.get("kind") != KIND:
-            raise CheckpointError(
-                f"{path}: expected a finder's checkpoint, found another kind of file: name one "
-                "that 'limen train finder' wrote"
-            )
-        version = content["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise CheckpointError(
-                f"{path}: finder checkpoint schema {version}, this limen reads {SCHEMA_VERSION}"
-            )
+    with read_content(path, WHAT, SCHEMA_VERSION, KIND) as content:
         return FinderCheckpoint(
             recipe=FinderRecipe.model_validate_json(content["recipe"]),
             step=content["step"],
@@ -101,14 +77,6 @@ def load_finder(path: Path) -> FinderCheckpoint:
             validation=content["validation"],
             best=content["best"],
         )
-    except CheckpointError:
-        raise
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no checkpoint there") from error
-    except Exception as error:  # torch.load raises whatever a damaged file provokes
-        raise CheckpointError(
-            f"{path}: not a whole checkpoint of a finder ({type(error).__name__})"
-        ) from error
 
 
 def slimmed(checkpoint: FinderCheckpoint) -> FinderCheckpoint:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from limen.anchors import decode, overlaps
 from limen.detection import DetectedFace
 from limen.train.finder.network import FinderNetwork, answers
-from limen.train.finder.scenes import Scene, SceneSettings, Source, compose
+from limen.train.finder.placing import Scene
+from limen.train.finder.scenes import SceneSettings, compose
+from limen.train.finder.source import Source
 from limen.train.validation import to_input
 
 MIN_CONFIDENCE = 0.5

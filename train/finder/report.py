@@ -18,7 +18,8 @@ from limen.anchors import overlaps
 from limen.detection import DetectedFace, Detector
 from limen.train.finder.backdrops import face_free_part
 from limen.train.finder.labels import Labels
-from limen.train.finder.scenes import Image, Source, place
+from limen.train.finder.placing import place
+from limen.train.finder.source import Image, Source
 
 FRAME_PX = (480, 640)
 MIN_OVERLAP = 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,12 +13,15 @@ import torch
 
 from limen.errors import ConfigError
 from limen.train.finder.checkpoint import load_finder
+from limen.train.finder.hard_cases import HardCases, find_hard_cases
 from limen.train.finder.recipe import FinderRecipe
 from limen.train.finder.source import FinderDataError, LabelledPictures, open_labelled
 from limen.train.finder.trainer import FinderTrainer
 from limen.train.networks.family import count_parameters
 from limen.train.run import default_workers
 from limen.train.run_folder import LAST
+
+HARD_CASES = "hard-cases.json"
 
 
 class StartedFinderTraining(FinderTrainer):
@@ -44,17 +47,24 @@ def start_finder_training(
     resume: bool = False,
     threads: int | None = None,
     workers: int | None = None,
+    looking: Callable[[int, int], None] = lambda done, total: None,
 ) -> StartedFinderTraining:
     """Read the labels and return what `run` then runs.
 
     labels: a file of 'limen label'; left_out: names of pictures never to train on or choose by;
     init_from: a checkpoint whose averaged weights to start from, which a resumed run has already.
-    threads: of the network, all cores where None; workers: threads that compose scenes.
+    threads: of the network, all cores where None; workers: threads that compose scenes; looking: told
+    how many pictures have been looked at for hard cases, where the recipe wants some.
 
     ConfigError where `out` already holds a run and `resume` was not asked for, or the reverse, or
     where a checkpoint's network is not the recipe's.
     LabelError where the labels cannot be read, FinderDataError where they hold no face.
     """
+    if recipe.wants_hard_cases and init_from is None and not resume:
+        raise ConfigError(
+            "hard_faces and hard_backgrounds are what the first weights get wrong: add --init-from "
+            "CHECKPOINT.pt, or set both to 0"
+        )
     last = out / LAST
     if last.exists() and not resume:
         raise ConfigError(f"{last} exists: add --resume to go on from it, or name another --out")
@@ -84,7 +94,21 @@ def start_finder_training(
         trainer.resume(last)
     elif init_from is not None:
         _initialise(trainer, init_from)
+    if recipe.wants_hard_cases:
+        trainer.hard = _hard_cases(trainer, fit, out / HARD_CASES, looking)
     return trainer
+
+
+def _hard_cases(
+    trainer: FinderTrainer, fit: LabelledPictures, file: Path, looking: Callable[[int, int], None]
+) -> HardCases:
+    """What a run of this folder looked for before, or what the first weights get wrong."""
+    if file.exists():
+        return HardCases.load(file, len(fit))
+    found = find_hard_cases(trainer.averaged_network, fit, report=looking)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    found.save(file)
+    return found
 
 
 def _initialise(trainer: FinderTrainer, path: Path) -> None:

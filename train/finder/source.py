@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,9 +16,14 @@ from limen.errors import LimenError
 from limen.images import read_picture
 from limen.train.finder.labels import Labels, read_labels
 
+Image = NDArray[np.uint8]
+
 MAX_SIDE_PX = 640
 MAX_FACE_PX = 300.0
 JPEG_QUALITY = 93
+SMALL_SIDE_PX = (
+    224  # of a second copy: most scenes show faces small, and decoding is what they cost
+)
 HELD_OUT_SHARE = 20  # one picture in
 # The decoder's own halvings, smallest first, and the scale up to which each is enough.
 _REDUCED = (
@@ -30,6 +37,18 @@ class FinderDataError(LimenError, ValueError):
     """There is nothing to learn finding from."""
 
 
+class Source(Protocol):
+    """Pictures with faces to compose from."""
+
+    def __len__(self) -> int: ...
+
+    def labels(self, index: int) -> tuple[Labels, tuple[int, int]]:
+        """A picture's labels, in its own px, and its height and width."""
+
+    def read(self, index: int, scale: float = 1.0) -> Image:
+        """A picture, smaller than its own size where `scale` of it is enough."""
+
+
 class LabelledPictures:
     """Those pictures of `labels` that hold a face, below `folder`.
 
@@ -39,7 +58,7 @@ class LabelledPictures:
     def __init__(self, labels: Sequence[Labels], folder: Path) -> None:
         self._folder = folder
         self._labels = [each for each in labels if len(each.boxes_xyxy)]
-        self._kept: dict[int, tuple[bytes, Labels, tuple[int, int]]] = {}
+        self._kept: dict[int, _Kept] = {}
         if not self._labels:
             raise FinderDataError(
                 "no labelled picture holds a face: label pictures of people first"
@@ -59,25 +78,28 @@ class LabelledPictures:
 
     def labels(self, index: int) -> tuple[Labels, tuple[int, int]]:
         """A picture's labels, in its own px, and its height and width."""
-        _, labels, size = self._picture(index)
-        return labels, size
+        kept = self._picture(index)
+        return kept.labels, kept.size
 
     def read(self, index: int, scale: float = 1.0) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB, at its own size or, where `scale` of it is enough, a half, a quarter
-        or an eighth of it, which JPEG decodes much faster.
+        """(H, W, 3) uint8 RGB, at its own size or, where `scale` of it is enough, smaller, which is
+        decoded much faster.
         """
-        encoded, _, _ = self._picture(index)
+        kept = self._picture(index)
+        encoded, share = kept.encoded, SMALL_SIDE_PX / max(kept.size)
+        if kept.small is not None and scale <= share:
+            encoded, scale = kept.small, scale / share
         method = next((flag for least, flag in _REDUCED if scale <= least), cv2.IMREAD_COLOR)
         bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), method)
         assert bgr is not None
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
-    def _picture(self, index: int) -> tuple[bytes, Labels, tuple[int, int]]:
+    def _picture(self, index: int) -> _Kept:
         if index not in self._kept:
             self._kept[index] = self._shrink(index)
         return self._kept[index]
 
-    def _shrink(self, index: int) -> tuple[bytes, Labels, tuple[int, int]]:
+    def _shrink(self, index: int) -> _Kept:
         labels = self._labels[index]
         image = read_picture(self._folder / labels.path)
         height, width = image.shape[:2]
@@ -86,15 +108,35 @@ class LabelledPictures:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         if scale < 1:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        small = Labels(
+        share = SMALL_SIDE_PX / max(size)
+        small = None
+        if share < 0.7:
+            less = (max(1, round(size[0] * share)), max(1, round(size[1] * share)))
+            shrunk = cv2.resize(image, less, interpolation=cv2.INTER_AREA)
+            small = _encoded(np.asarray(shrunk, np.uint8))
+        known = Labels(
             labels.path,
             labels.boxes_xyxy * scale,
             labels.landmarks_xy * scale,
             labels.ignored_xyxy * scale,
         )
-        return encoded.tobytes(), small, size[::-1]
+        return _Kept(_encoded(image), small, known, size[::-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """encoded: as large as `size` (height, width); small: a smaller copy, where one is worth it."""
+
+    encoded: bytes
+    small: bytes | None
+    labels: Labels
+    size: tuple[int, int]
+
+
+def _encoded(image: Image) -> bytes:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encoded.tobytes()
 
 
 def open_labelled(file: Path, held_out: bool, left_out: Collection[str] = ()) -> LabelledPictures:

@@ -14,7 +14,7 @@ from limen.anchors import BOX_CHANNELS, LANDMARK_CHANNELS, STRIDES_PX
 
 SMALLEST_FACE_PX = 10.0
 # Side of the faces (root of the area, px) that a map answers for; neighbours overlap.
-FACE_SIDES_PX = ((0.0, 52.0), (36.0, 108.0), (76.0, float("inf")))
+FACE_SIDES_PX = ((0.0, 52.0), (36.0, 144.0), (76.0, float("inf")))
 RADIUS_STRIDES = 1.5
 FACE, BACKGROUND, IGNORED = 1, 0, -1
 
@@ -76,11 +76,14 @@ class FinderLoss:
 
     The score learns the overlap of its own box with the face (Li et al., arXiv:2006.04388), so
     that non-maximum suppression keeps the best box; boxes follow Rezatofighi et al.,
-    arXiv:1902.09630. Landmark errors are in units of the face's side.
+    arXiv:1902.09630. Landmark errors are in units of the face's side. Where `least_quality` is
+    above 0 the score learns q + (1 - q) * overlap: a turned or covered face, whose box nobody can
+    say exactly, then stays apart from what might be none.
     """
 
     box_weight: float = 2.0
     landmark_weight: float = 10.0
+    least_quality: float = 0.0
 
     def __call__(
         self,
@@ -108,7 +111,8 @@ class FinderLoss:
         wanted = target_boxes[row, cell]
         shared, generalised = overlaps(predicted, wanted)
         quality = torch.zeros_like(scores)
-        quality[row, cell] = shared.detach().clamp(0, 1)
+        least = self.least_quality
+        quality[row, cell] = least + (1 - least) * shared.detach().clamp(0, 1)
         error = functional.binary_cross_entropy_with_logits(scores, quality, reduction="none")
         modulation = (scores.sigmoid().detach() - quality).square()
         score_loss = (error * modulation)[kind != IGNORED].sum() / count

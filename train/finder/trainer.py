@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from limen.anchors import cells
-from limen.train.checkpoint import CheckpointError
+from limen.train.checkpoint_file import CheckpointError
 from limen.train.collapse import TrainingError
 from limen.train.finder.checkpoint import FinderCheckpoint, load_finder, save_finder
 from limen.train.finder.evaluation import evaluate_scenes
+from limen.train.finder.hard_cases import HardCases
 from limen.train.finder.network import FinderNetwork, answers
-from limen.train.finder.recipe import FinderRecipe
-from limen.train.finder.scenes import Source, compose
+from limen.train.finder.recipe import NOTHING_HARD, FinderRecipe
+from limen.train.finder.scenes import compose
+from limen.train.finder.source import Source
 from limen.train.finder.targets import FinderLoss, Targets, assign
 from limen.train.interruption import stop_on_signals
 from limen.train.journal import Journal
@@ -60,8 +62,11 @@ class FinderTrainer:
         out: Path,
         provenance: dict[str, Any],
         workers: int = 1,
+        hard: HardCases = NOTHING_HARD,
     ) -> None:
+        """hard: of `fit`; how often they are shown is the recipe's."""
         torch.manual_seed(recipe.seed)
+        self.hard = hard
         self.recipe, self.fit, self.held_out, self.out = recipe, fit, held_out, out
         self.provenance = provenance
         self.network = FinderNetwork(recipe.channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -77,7 +82,7 @@ class FinderTrainer:
         self.interrupted_by: signal.Signals | None = None
         self.stopwatch = Stopwatch()
         self._workers = workers
-        self._loss = FinderLoss(recipe.box_weight, recipe.landmark_weight)
+        self._loss = FinderLoss(recipe.box_weight, recipe.landmark_weight, recipe.least_quality)
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint of the same recipe. CheckpointError otherwise."""
@@ -91,7 +96,7 @@ class FinderTrainer:
                 f"{path} holds the averaged weights alone: nothing goes on from it"
             )
         self.network.load_state_dict(saved.weights)
-        self._averaged_network.load_state_dict(saved.averaged)
+        self.averaged_network.load_state_dict(saved.averaged)
         self.averaged.n_averaged.fill_(saved.step)
         self.optimizer.load_state_dict(saved.optimizer)
         self.step, self.validation, self.best = saved.step, saved.validation, saved.best
@@ -100,10 +105,11 @@ class FinderTrainer:
         """Take a checkpoint's averaged weights for the first ones."""
         state = saved.network().state_dict()
         self.network.load_state_dict(state)
-        self._averaged_network.load_state_dict(state)
+        self.averaged_network.load_state_dict(state)
 
     @property
-    def _averaged_network(self) -> FinderNetwork:
+    def averaged_network(self) -> FinderNetwork:
+        """The weights that are validated and exported."""
         network = self.averaged.module
         assert isinstance(network, FinderNetwork)
         return network
@@ -168,7 +174,7 @@ class FinderTrainer:
         def make(step: int) -> FinderBatch:
             rng = np.random.default_rng([self.recipe.seed, step])
             side_px = self.recipe.scenes_px[step % len(self.recipe.scenes_px)]
-            settings = self.recipe.scenes(side_px, side_px)
+            settings = self.recipe.scenes(side_px, side_px, self.hard)
             scenes = [compose(self.fit, settings, rng) for _ in range(self.recipe.batch)]
             targets = [
                 assign(s.boxes_xyxy, s.landmarks_xy, s.ignored_xyxy, *cells(side_px, side_px))
@@ -191,7 +197,7 @@ class FinderTrainer:
 
     def _validate(self, held_out: Source) -> None:
         self.validation = evaluate_scenes(
-            self._averaged_network, held_out, self.recipe.scenes(*VALIDATION_PX), VALIDATION_SCENES
+            self.averaged_network, held_out, self.recipe.scenes(*VALIDATION_PX), VALIDATION_SCENES
         )
         found = self.validation[SELECTION]
         if self.best is None or found >= self.best:
@@ -203,7 +209,7 @@ class FinderTrainer:
             recipe=self.recipe,
             step=self.step,
             weights=self.network.state_dict() if with_optimizer else {},
-            averaged=self._averaged_network.state_dict(),
+            averaged=self.averaged_network.state_dict(),
             optimizer=self.optimizer.state_dict() if with_optimizer else None,
             provenance=self.provenance,
             validation=self.validation,

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from limen.images import PICTURE_SUFFIXES
 from limen.train.pictures import CHOOSE, FIT, REPORT
+from limen.train.prepare.listing import LEADS_OUTSIDE, LINK_OUTSIDE, ListedFolder
 from limen.train.prepare.sources import (
     CELEBA,
-    FolderReader,
-    LeftOut,
     PrepareError,
     SourcePicture,
     leads_outside,
@@ -27,7 +26,7 @@ from limen.train.prepare.sources import (
 IDENTITIES = "identity_CelebA.txt"
 PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")
 MAX_LIST_BYTES = 256 * 2**20
-MISSING, UNLISTED, LINK_OUTSIDE = "missing", "no-identity", "link-outside"
+MISSING, UNLISTED = "missing", "no-identity"
 
 _NOTE_FOLDERS = ("", "Anno", "Eval", "annotations")
 _PICTURE_FOLDERS = (
@@ -49,14 +48,14 @@ def find_identities(folder: Path) -> Path | None:
     return _first_file(folder, (IDENTITIES,))
 
 
-class CelebASource:
+class CelebASource(ListedFolder):
     """CelebA as it was published, or as its mirrors lay it out."""
 
     layout = CELEBA
     labelled = True
-    aligned = False
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         identities = find_identities(folder)
         if identities is None:
             raise PrepareError(f"{folder}: expected {IDENTITIES} there or in Anno/, found none")
@@ -64,11 +63,6 @@ class CelebASource:
         partition = _first_file(folder, PARTITIONS)
         part_of = _read_list(partition, "0, 1 or 2", "[012]") if partition else {}
         self._pictures_at = _picture_folder(folder, identity_of)
-        self.left_out: list[LeftOut] = []
-        self.other_files = 0
-        self._folder = folder
-        self._pictures: list[SourcePicture] = []
-        self._stamps: list[tuple[int, int]] = []
         present, refused = self._present()
         for name in sorted(identity_of):
             identity = f"celeba-{int(identity_of[name]):05d}"
@@ -76,10 +70,9 @@ class CelebASource:
             if name in present:
                 part = _PART_OF[part_of[name]] if name in part_of else ""
                 relative = f"{self._pictures_at}/{name}" if self._pictures_at else name
-                self._pictures.append(SourcePicture(relative, shown, identity, part))
-                self._stamps.append(present.pop(name))
+                self._add(SourcePicture(relative, shown, identity, part), present.pop(name))
             elif name in refused:
-                self._leave_out(name, identity, LINK_OUTSIDE, "a link out of the folder")
+                self._leave_out(name, identity, LINK_OUTSIDE, LEADS_OUTSIDE)
             else:
                 self._leave_out(name, identity, MISSING, f"in {IDENTITIES}, but not there")
         for name in sorted(present):
@@ -87,23 +80,13 @@ class CelebASource:
         if not self._pictures:
             raise PrepareError(f"{folder}: none of the pictures that {IDENTITIES} names is there")
 
-    @property
-    def reader(self) -> FolderReader:
-        return FolderReader(self._folder)
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def pictures(self, start: int, stop: int) -> list[SourcePicture]:
-        return self._pictures[start:stop]
-
     def fingerprint(self) -> Iterator[str]:
         for picture, (size, modified_ns) in zip(self._pictures, self._stamps, strict=True):
             yield f"{picture.name}\t{picture.identity}\t{picture.part}\t{size}\t{modified_ns}"
 
-    def _present(self) -> tuple[dict[str, tuple[int, int]], set[str]]:
-        """Size and time of each picture file by name, and the names of links out of the folder."""
-        found: dict[str, tuple[int, int]] = {}
+    def _present(self) -> tuple[dict[str, os.stat_result], set[str]]:
+        """What each picture file is, by name, and the names of links out of the folder."""
+        found: dict[str, os.stat_result] = {}
         refused: set[str] = set()
         with os.scandir(self._folder / self._pictures_at) as entries:
             for entry in entries:
@@ -112,12 +95,8 @@ class CelebASource:
                 elif leads_outside(self._folder, entry):
                     refused.add(entry.name)
                 elif entry.is_file():
-                    status = entry.stat()
-                    found[entry.name] = (status.st_size, status.st_mtime_ns)
+                    found[entry.name] = entry.stat()
         return found, refused
-
-    def _leave_out(self, name: str, identity: str, reason: str, detail: str) -> None:
-        self.left_out.append(LeftOut(printable(name), identity, reason, detail))
 
 
 def _first_file(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from limen.images import PICTURE_SUFFIXES
+from limen.train.prepare.listing import (
+    LEADS_OUTSIDE,
+    LINK_OUTSIDE,
+    UNLISTABLE,
+    ListedFolder,
+    is_picture,
+    sorted_entries,
+)
 from limen.train.prepare.sources import (
     FOLDERS,
-    FolderReader,
-    LeftOut,
     PrepareError,
     SourcePicture,
     leads_outside,
     printable,
 )
 
-LINK_OUTSIDE = "link-outside"
 NO_IDENTITY = "no-identity"
 NESTED = "nested-folder"
-UNLISTABLE = "unreadable"
 
 
-class FoldersSource:
+class FoldersSource(ListedFolder):
     """FOLDER/IDENTITY/PICTURE. Deeper folders are left out and told, never guessed at."""
 
     layout = FOLDERS
     labelled = True
-    aligned = False
 
     def __init__(self, folder: Path) -> None:
-        self.left_out: list[LeftOut] = []
-        self.other_files = 0
-        self._folder = folder
-        self._pictures: list[SourcePicture] = []
-        self._stamps: list[tuple[int, int]] = []
+        super().__init__(folder)
         for entry in sorted_entries(folder):
             if leads_outside(folder, entry):
-                self._leave_out(entry.name, "", LINK_OUTSIDE, "a link out of the folder")
+                self._leave_out(entry.name, "", LINK_OUTSIDE, LEADS_OUTSIDE)
             elif entry.is_dir():
                 self._list_identity(entry)
             elif is_picture(entry.name):
@@ -47,20 +45,6 @@ class FoldersSource:
                 self.other_files += 1
         if not self._pictures:
             raise PrepareError(self._nothing_found())
-
-    @property
-    def reader(self) -> FolderReader:
-        return FolderReader(self._folder)
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def pictures(self, start: int, stop: int) -> list[SourcePicture]:
-        return self._pictures[start:stop]
-
-    def fingerprint(self) -> Iterator[str]:
-        for picture, (size, modified_ns) in zip(self._pictures, self._stamps, strict=True):
-            yield f"{picture.name}\t{size}\t{modified_ns}"
 
     def _list_identity(self, folder: os.DirEntry[str]) -> None:
         if folder.name.startswith("."):
@@ -74,21 +58,15 @@ class FoldersSource:
         for entry in entries:
             relative = f"{folder.name}/{entry.name}"
             if leads_outside(self._folder, entry):
-                self._leave_out(relative, folder.name, LINK_OUTSIDE, "a link out of the folder")
+                self._leave_out(relative, folder.name, LINK_OUTSIDE, LEADS_OUTSIDE)
             elif entry.is_dir():
                 detail = "only pictures directly in an identity's folder are read"
                 self._leave_out(relative, folder.name, NESTED, detail)
             elif is_picture(entry.name):
-                found = entry.stat()
                 name = f"{identity}/{printable(entry.name)}"
-                self._pictures.append(SourcePicture(relative, name, identity))
-                self._stamps.append((found.st_size, found.st_mtime_ns))
+                self._add(SourcePicture(relative, name, identity), entry.stat())
             elif not entry.name.startswith("."):
                 self.other_files += 1
-
-    def _leave_out(self, name: str, identity: str, reason: str, detail: str) -> None:
-        shown = "/".join(printable(part) for part in name.split("/"))
-        self.left_out.append(LeftOut(shown, printable(identity), reason, detail))
 
     def _nothing_found(self) -> str:
         nested = next((row for row in self.left_out if row.reason == NESTED), None)
@@ -113,13 +91,3 @@ def has_identity_folders(folder: Path) -> bool:
         and not leads_outside(folder, entry)
         and os.access(entry.path, os.R_OK | os.X_OK)
     ) or not any(is_picture(entry.name) for entry in entries)
-
-
-def is_picture(name: str) -> bool:
-    # '._NAME.jpg' is what macOS leaves beside a picture on a foreign disk.
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
-
-
-def sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)

@@ -282,6 +282,31 @@ def test_service_serves_one_recogniser_at_a_time_and_outlives_it(
         ProcessLock.connect(path)
 
 
+def test_door_forced_while_no_recogniser_ran_is_told_to_the_next(
+    log: Log, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    path = tmp_path / "lock.sock"
+    settings = LockSettings(pin=17, contact_pin=22, tamper_pin=24)
+    with subprocess.Popen([*command, "--socket", str(path), settings.to_json()]) as service:
+        try:
+            end_s = time.monotonic() + 20
+            while not path.exists() and time.monotonic() < end_s:
+                time.sleep(0.02)
+            log.drive(24, "low")
+            log.drive(22, "low")
+            time.sleep(0.3)
+            log.drive(22, "high")
+            time.sleep(0.3)
+            with ProcessLock.connect(path) as lock:
+                beat_for(lock, 0.2)
+                assert notices(lock)[-1] == "door_forced"
+            with ProcessLock.connect(path) as lock:
+                beat_for(lock, 0.2)
+                assert "door_forced" not in notices(lock)  # once
+        finally:
+            service.terminate()
+
+
 def test_garbage_on_the_socket_closes_that_connection_only(
     log: Log, command: tuple[str, ...]
 ) -> None:
