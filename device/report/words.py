@@ -96,7 +96,7 @@ def trade_words(found: Findings) -> str:
         "A higher threshold turns away more strangers and more of your own. The line says how many "
         "own pictures are missed at each strictness; the shade is how far another draw of people "
         f"could move it ({found.point.confidence:.0%}). The dot is this door's, the dashed line the "
-        "rate that is promised."
+        "rate that is promised. (This is the door's DET curve.)"
     )
 
 
