@@ -75,16 +75,7 @@ def calibrate(
         raise CalibrationError("no non-mated comparison: enrol somebody, or use a bundle's cohort")
     if not np.isfinite(scores.non_mated).all() or not np.isfinite(scores.mated).all():
         raise CalibrationError("scores that are not finite: enrol the gallery again")
-    threshold = _threshold(
-        scores.non_mated, scores.stranger, scores.prior, max_fmr, confidence, "fmr"
-    )
-    if max_fpir is not None:
-        threshold = max(
-            threshold,
-            _threshold(
-                scores.best, scores.best_stranger, scores.best_prior, max_fpir, confidence, "fpir"
-            ),
-        )
+    threshold = threshold_for(scores, max_fmr=max_fmr, max_fpir=max_fpir, confidence=confidence)
     undercut = threshold_floor is not None and threshold < threshold_floor
     if threshold_floor is not None and undercut and not below_floor:
         threshold = threshold_floor
@@ -102,6 +93,23 @@ def calibrate(
         notes=tuple(notes),
         calibrated_at=calibrated_at,
         **evidence_at(scores, threshold, confidence),
+    )
+
+
+def threshold_for(
+    scores: DoorScores, *, max_fmr: float, max_fpir: float | None, confidence: float
+) -> float:
+    """The lowest threshold that keeps both rates. InsufficientEvidenceError where none can."""
+    threshold = _threshold(
+        scores.non_mated, scores.stranger, scores.prior, max_fmr, confidence, "fmr"
+    )
+    if max_fpir is None:
+        return threshold
+    return max(
+        threshold,
+        _threshold(
+            scores.best, scores.best_stranger, scores.best_prior, max_fpir, confidence, "fpir"
+        ),
     )
 
 

@@ -31,8 +31,10 @@ from limen.cli import (
     preparation,
     replay,
     report,
+    score_methods,
     service,
     subjects,
+    threshold,
     tuning,
     workstation,
 )
@@ -73,9 +75,9 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
-    *(report, doctor, tuning, factor, replay, service),
-    *(pictures, bundle, preparation, workstation, export, finder),
+    *(demo, enrolment, subjects, moving, calibration, threshold, report, matching),
+    *(door, gallery, audit, owner, doctor, tuning, factor, replay, service),
+    *(pictures, score_methods, bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

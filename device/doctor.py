@@ -19,6 +19,7 @@ from limen.bundle import Bundle, open_bundle
 from limen.detection import Detector
 from limen.device.camera_health import HealthMonitor
 from limen.device.config import DoorConfig
+from limen.device.drift_monitor import drift_state
 from limen.device.gallery import Gallery
 from limen.device.gatekeeper import Demand
 from limen.device.models import open_models
@@ -243,6 +244,7 @@ def gallery(
         with open_gallery() as opened:
             found, subjects = opened.model_id, opened.subjects()
             people = len(subjects)
+            drift = drift_state(opened)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
         expected = _models(bundle, config)[1].model_id
     except LimenError as error:
@@ -267,6 +269,17 @@ def gallery(
     else:
         yield Finding(
             "threshold", Grade.OK, f"{point.threshold:.4f}, FMR at most {point.max_fmr:g}"
+        )
+    if drift is not None and drift.recalibrate:
+        yield Finding(
+            "drift",
+            Grade.WARN,
+            f"recalibrate: {'; '.join(drift.reasons)}",
+            "limen calibrate --guided",
+        )
+    elif drift is not None:
+        yield Finding(
+            "drift", Grade.OK, f"none seen in {drift.visits} visits and {drift.looks} looks"
         )
 
 
