@@ -178,12 +178,17 @@ class _Names:
             self._letters[number] = place
         return place
 
+    def of_both(self, first: int, second: int) -> tuple[str, str]:
+        """Both, letters in their order."""
+        one, other = self.of(first), self.of(second)
+        return (one, other) if self._named or one < other else (other, one)
+
 
 def _people(animals: Menagerie, names: _Names) -> tuple[Person, ...]:
     rows = [
         Person(
             "lookalikes",
-            (names.of(pair.first), names.of(pair.second)),
+            names.of_both(pair.first, pair.second),
             pair.highest_score,
             pair_advice(pair),
         )
@@ -218,5 +223,5 @@ def _hardest(found: Calibration, names: _Names) -> tuple[Person, ...]:
     rows = []
     for first, second in zip(*np.unravel_index(order, both.shape), strict=True):
         score = float(both[first, second])
-        rows.append(Person("pair", (names.of(int(first)), names.of(int(second))), score, ""))
+        rows.append(Person("pair", names.of_both(int(first), int(second)), score, ""))
     return tuple(rows)

@@ -36,7 +36,7 @@ def render_picture(found: Findings, kind: str) -> bytes:
                color=_INK, va="top", linespacing=1.25)  # fmt: skip
     sheet.text(0.08, 0.868, _wrapped(words.lead(found), 104), fontsize=9, color=_SOFT, va="top",
                linespacing=1.5)  # fmt: skip
-    for place, (label, value, below) in enumerate(words.figures(point)):
+    for place, (label, value, below) in enumerate(words.figures(point)[:4]):
         left = 0.08 + 0.215 * place
         sheet.text(left, 0.79, _wrapped(label, 24), fontsize=8, color=_SOFT, va="top")
         sheet.text(left, 0.752, value, fontsize=15, family="serif", color=_INK, va="top")

@@ -68,7 +68,37 @@ def figures(point: OperatingPoint) -> list[tuple[str, str, str]]:
         )
     else:
         rows.append(("Own pictures missed", "not known", "enrol two or more shots of somebody"))
+    rows += _visit_figures(point)
     rows.append(("Threshold", f"{point.threshold:.3f}", "on a scale that ends at 1"))
+    return rows
+
+
+def _visit_figures(point: OperatingPoint) -> list[tuple[str, str, str]]:
+    """What a whole visit ends in; nothing where it is not known."""
+    rates, rows = point.transaction, []
+    if rates is None:
+        return []
+    if rates.far is not None and rates.far_interval is not None:
+        rows.append(
+            (
+                "A stranger's whole visit opens the door",
+                rate_in_words(rates.far) if rates.far > 0 else "none seen",
+                (
+                    f"at most {rate_in_words(rates.far_interval[1])}, "
+                    f"{rates.votes} votes of {rates.window}"
+                ),
+            )
+        )
+    if rates.frr is not None and rates.frr_interval is not None:
+        low, high = rates.frr_interval
+        rows.append(
+            (
+                "An enrolled person's whole visit does not",
+                f"{rates.frr:.1%}",
+                f"between {low:.1%} and {high:.1%}, "
+                + (f"{rates.frr_visits} visits" if rates.frr_visits else "from enrolment pictures"),
+            )
+        )
     return rows
 
 
@@ -77,8 +107,9 @@ def scores_words(found: Findings) -> str:
     point = found.point
     matched = int((found.non_mated >= point.threshold).sum())
     missed = int((found.mated < point.threshold).sum())
+    visits = point.transaction.frr_visits if point.transaction is not None else 0
     whose = (
-        "each enrolment picture against its person's others"
+        f"each enrolment picture against its person's others{', and visits' if visits else ''}"
         if found.mated_from == "gallery"
         else "people of the cohort, since too few pictures are enrolled here to tell"
     )
@@ -96,7 +127,7 @@ def trade_words(found: Findings) -> str:
         "A higher threshold turns away more strangers and more of your own. The line says how many "
         "own pictures are missed at each strictness; the shade is how far another draw of people "
         f"could move it ({found.point.confidence:.0%}). The dot is this door's, the dashed line the "
-        "rate that is promised."
+        "rate that is promised. (This is the door's DET curve.)"
     )
 
 
@@ -186,6 +217,26 @@ def technical(found: Findings) -> list[tuple[str, str]]:
         )
     if point.fpir is not None and point.fpir_upper_bound is not None:
         rows.append(("FPIR", f"{point.fpir:.3e}, bound {point.fpir_upper_bound:.3e}"))
+    for each in point.conditions:
+        rows.append(
+            (
+                f"By {each.condition.value}",
+                (
+                    f"threshold {each.threshold:.4f}, FMR bound {each.fmr_upper_bound:.3e}, "
+                    f"{each.visits} visits of {_people(each.mated_subjects)}"
+                ),
+            )
+        )
+    if (rates := point.transaction) is not None and rates.far is not None:
+        rows.append(
+            (
+                "FAR, FRR of a visit",
+                (
+                    f"{rates.far:.3e}, {'not known' if rates.frr is None else f'{rates.frr:.3f}'}; "
+                    f"{rates.decisions} looks in {rates.time_limit_s:g} s"
+                ),
+            )
+        )
     if merit is not None:
         whose = "" if found.mated_from == "gallery" else " (mated scores of the cohort)"
         distance = "" if merit.d_prime is None else f", d′ {merit.d_prime:.2f}"
