@@ -10,6 +10,7 @@ import typer
 from limen.cli.guided import take_visits
 from limen.cli.options import (
     BundleOption,
+    DryRunOption,
     GalleryOption,
     JsonOption,
     PrecisionOption,
@@ -82,7 +83,7 @@ def calibrate(
         list[Path] | None,
         typer.Option(help="Also write what was found: FILE.html, FILE.png or FILE.pdf; repeated."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Find it, and keep the old one.")] = False,
+    dry_run: DryRunOption = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
     runtime: RuntimeOption = None,

@@ -13,9 +13,12 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    adaptation,
+    anomaly,
     audit,
     bundle,
     calibration,
+    cluster,
     demo,
     doctor,
     door,
@@ -24,14 +27,17 @@ from limen.cli import (
     factor,
     finder,
     gallery,
+    learn,
     matching,
     moving,
+    opening,
     owner,
     pictures,
     preparation,
     replay,
     report,
     score_methods,
+    search,
     service,
     subjects,
     threshold,
@@ -75,9 +81,10 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, threshold, report, matching),
-    *(door, gallery, audit, owner, doctor, tuning, factor, replay, service),
-    *(pictures, score_methods, bundle, preparation, workstation, export, finder),
+    *(demo, enrolment, subjects, moving, adaptation, calibration, threshold, report, matching),
+    *(door, opening, gallery, audit, owner, doctor, tuning, factor, replay, service),
+    *(pictures, search, cluster, anomaly, learn, score_methods),
+    *(bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

@@ -72,7 +72,7 @@ def verify(
 
             threshold = point.threshold
             score = (
-                Recogniser(opened.references(), threshold).verify(samples[0].embedding, claim).score
+                Recogniser(opened.templates(), threshold).verify(samples[0].embedding, claim).score
             )
             basis = f"calibrated for FMR {point.max_fmr:g} at {point.calibrated_at}"
             meaning = point.meaning
@@ -114,7 +114,8 @@ def identify(
     ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     sample = _acquire(picture, ready)
     with _open_calibrated(gallery, ready) as (opened, point):
-        candidates = Recogniser(opened.references(), point.threshold).identify(sample.embedding)
+        recogniser = Recogniser(opened.templates(), point.threshold)
+        candidates = recogniser.identify(sample.embedding, top)
     best = candidates[0] if candidates and candidates[0].score >= point.threshold else None
     if json:
         say_json(
@@ -122,7 +123,7 @@ def identify(
                 "subject": best.subject_id if best else None,
                 "candidates": [
                     {"subject": c.subject_id, "score": c.score, **_meant(point.meaning, c.score)}
-                    for c in candidates[:top]
+                    for c in candidates
                 ],
                 "threshold": point.threshold,
                 "faces": sample.faces,
@@ -131,7 +132,7 @@ def identify(
         )
     else:
         say(best.subject_id if best else "unknown")
-        for candidate in candidates[:top]:
+        for candidate in candidates:
             sign = "≥" if candidate.score >= point.threshold else "<"
             note(f"  {candidate.score:.3f} {sign} {point.threshold:.3f}  {candidate.subject_id}")
         if candidates:

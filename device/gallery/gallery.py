@@ -19,6 +19,7 @@ from limen.device.gallery.binding import bind_model
 from limen.device.gallery.checking import Findings, check
 from limen.device.gallery.enrolling import add_negatives, enrol, merge
 from limen.device.gallery.erasure import Erasure, erase, erase_expired, purge, purge_is_due
+from limen.device.gallery.expiry import note_expiry
 from limen.device.gallery.keys import KeyFile, KeySource, default_key
 from limen.device.gallery.points import (
     keep_point,
@@ -33,10 +34,12 @@ from limen.device.gallery.records import (
 )
 from limen.device.gallery.references import load_references
 from limen.device.gallery.rotation import rekey
+from limen.device.gallery.searching import index_carried_over, load_templates
 from limen.device.gallery.settings import read_setting, write_setting
 from limen.device.gallery.store import Clock, Store, now_utc
 from limen.device.gallery.vault import fingerprint
 from limen.device.gallery.visits import keep_visits, load_visits
+from limen.device.indexed_search import EXACT_UP_TO
 from limen.device.kept_visits import KeptVisit
 from limen.device.subjects import References, SubjectDetails, SubjectRecord, checked_subject_id
 from limen.errors import GalleryError
@@ -169,7 +172,8 @@ class Gallery:
 
         SubjectNotFoundError where nobody is enrolled under that id.
         """
-        return erase(self.store, [checked_subject_id(subject_id)], reason)[0]
+        with index_carried_over(self.store):
+            return erase(self.store, [checked_subject_id(subject_id)], reason)[0]
 
     def erase_expired(self, now: datetime) -> list[Erasure]:
         """Erase everybody whose time is over. now: with a time zone."""
@@ -189,6 +193,7 @@ class Gallery:
                     "somebody is enrolled under the new id: 'limen subjects merge' makes one of two"
                 )
             update_subject(execute, self.store.vault, subject, new_id, subject.details)
+            self.store.touch(subject.row)
             self.store.note(
                 "renamed",
                 subject=subject.key,
@@ -200,6 +205,8 @@ class Gallery:
         with self.store.writing() as execute:
             subject = require_subject(self.store, execute, subject_id)
             update_subject(execute, self.store.vault, subject, subject.subject_id, details)
+            note_expiry(self.store, execute, details)
+            self.store.touch(subject.row)
             self.store.note(
                 "described", subject=subject.key, personal={"subject_id": subject.subject_id}
             )
@@ -223,6 +230,13 @@ class Gallery:
         """All references. GalleryError for a stored one that is damaged or not in its place."""
         with self.store.reading() as execute:
             return load_references(self.store, execute)
+
+    def templates(self, index_above: int = EXACT_UP_TO) -> References:
+        """What a door compares with: all references, or above so many subjects their search index.
+
+        The index is made where there is none. GalleryError as in `references`.
+        """
+        return load_templates(self.store, index_above)
 
     def operating_point(self) -> OperatingPoint | None:
         """The operating point in force, or None before the first calibration.
@@ -278,12 +292,12 @@ class Gallery:
     def keep_drift(self, state: DriftState) -> None:
         """Keep what is known of drift, in place of what was known before."""
         with self.store.writing(door=False) as execute:
-            write_setting(self.store, execute, "drift", state.model_dump(mode="json"))
+            write_setting(self.store.vault, execute, "drift", state.model_dump(mode="json"))
 
     def stored_drift(self) -> object:
         """What `keep_drift` kept, as JSON gives it; None where nothing was kept."""
         with self.store.reading() as execute:
-            return read_setting(self.store, execute, "drift")
+            return read_setting(self.store.vault, execute, "drift")
 
     def calibration_is_stale(self) -> bool:
         """Whether references changed after the operating point in force was kept.

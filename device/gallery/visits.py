@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from limen.device.gallery.records import require_subject, stored_subjects
-from limen.device.gallery.settings import read_setting, write_setting
+from limen.device.gallery.settings import read_setting, remove_setting, write_setting
 from limen.device.kept_visits import KeptVisit
 from limen.errors import GalleryError
 
@@ -23,7 +23,7 @@ def keep_visits(store: Store, execute: Execute, visits: dict[str, list[KeptVisit
     for subject_id, added in visits.items():
         uid = require_subject(store, execute, subject_id).key.uid
         kept = [*_read(store, execute, uid), *added][-MAX_VISITS:]
-        write_setting(store, execute, _name(uid), [v.model_dump(mode="json") for v in kept])
+        write_setting(store.vault, execute, _name(uid), [v.model_dump(mode="json") for v in kept])
     store.note("visits kept", {"visits": sum(len(added) for added in visits.values())})
 
 
@@ -38,12 +38,15 @@ def load_visits(store: Store, execute: Execute) -> dict[str, list[KeptVisit]]:
 
 def forget_visits(execute: Execute, uid: bytes) -> None:
     """Delete a subject's visits, as when the subject is erased."""
-    execute("DELETE FROM setting WHERE name = ?", (_name(uid),))
+    remove_setting(execute, _name(uid))
 
 
 def _read(store: Store, execute: Execute, uid: bytes) -> list[KeptVisit]:
     try:
-        return [KeptVisit.model_validate(v) for v in read_setting(store, execute, _name(uid)) or []]
+        return [
+            KeptVisit.model_validate(v)
+            for v in read_setting(store.vault, execute, _name(uid)) or []
+        ]
     except (ValidationError, TypeError) as error:
         raise GalleryError(
             "a guided visit in the gallery is damaged: restore a backup, or remove that subject"

@@ -184,6 +184,6 @@ def test_a_damaged_visit_is_a_sentence(gallery) -> None:
     with gallery.store.writing() as execute:
         (tag, uid) = execute("SELECT tag, uid FROM subject").fetchone()
         assert tag
-        write_setting(gallery.store, execute, f"visits {uid.hex()}", [{"own": []}])
+        write_setting(gallery.store.vault, execute, f"visits {uid.hex()}", [{"own": []}])
     with pytest.raises(GalleryError, match="visit in the gallery is damaged"):
         gallery.visits()
