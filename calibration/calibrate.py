@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.calibration.bounds import clopper_pearson, predicted_errors
+from limen.calibration.cluster_prior import ClusterPrior
 from limen.calibration.clusters import ALLOWANCE, Tail, design_effect, tail_evidence
 from limen.calibration.door_scores import DoorScores, door_scores
 from limen.calibration.operating_point import OperatingPoint
@@ -74,11 +75,7 @@ def calibrate(
         raise CalibrationError("no non-mated comparison: enrol somebody, or use a bundle's cohort")
     if not np.isfinite(scores.non_mated).all() or not np.isfinite(scores.mated).all():
         raise CalibrationError("scores that are not finite: enrol the gallery again")
-    threshold = _threshold(scores.non_mated, scores.stranger, max_fmr, confidence, "fmr")
-    if max_fpir is not None:
-        threshold = max(
-            threshold, _threshold(scores.best, scores.best_stranger, max_fpir, confidence, "fpir")
-        )
+    threshold = threshold_for(scores, max_fmr=max_fmr, max_fpir=max_fpir, confidence=confidence)
     undercut = threshold_floor is not None and threshold < threshold_floor
     if threshold_floor is not None and undercut and not below_floor:
         threshold = threshold_floor
@@ -99,10 +96,27 @@ def calibrate(
     )
 
 
+def threshold_for(
+    scores: DoorScores, *, max_fmr: float, max_fpir: float | None, confidence: float
+) -> float:
+    """The lowest threshold that keeps both rates. InsufficientEvidenceError where none can."""
+    threshold = _threshold(
+        scores.non_mated, scores.stranger, scores.prior, max_fmr, confidence, "fmr"
+    )
+    if max_fpir is None:
+        return threshold
+    return max(
+        threshold,
+        _threshold(
+            scores.best, scores.best_stranger, scores.best_prior, max_fpir, confidence, "fpir"
+        ),
+    )
+
+
 def evidence_at(scores: DoorScores, threshold: float, confidence: float) -> dict[str, object]:
     """The rates at a threshold with their bounds, as fields of an operating point."""
     fmr, fmr_bound, effective, matched = _bounded(
-        scores.non_mated, scores.stranger, threshold, confidence
+        scores.non_mated, scores.stranger, scores.prior, threshold, confidence
     )
     found: dict[str, object] = {
         "fmr": fmr,
@@ -115,7 +129,7 @@ def evidence_at(scores: DoorScores, threshold: float, confidence: float) -> dict
     }
     if len(scores.best):
         found["fpir"], found["fpir_upper_bound"], _, _ = _bounded(
-            scores.best, scores.best_stranger, threshold, confidence
+            scores.best, scores.best_stranger, scores.best_prior, threshold, confidence
         )
     if len(scores.mated):
         missed = np.asarray(scores.mated, np.float64) < threshold
@@ -129,11 +143,12 @@ def evidence_at(scores: DoorScores, threshold: float, confidence: float) -> dict
 def _threshold(
     scores: NDArray[np.float32],
     stranger: NDArray[np.int64],
+    prior: ClusterPrior | None,
     max_rate: float,
     confidence: float,
     kind: str,
 ) -> float:
-    tail = tail_evidence(scores, stranger, confidence=confidence, max_rate=max_rate)
+    tail = tail_evidence(scores, stranger, confidence=confidence, max_rate=max_rate, prior=prior)
     index = tail.lowest_within(max_rate)
     if index is None:
         raise _insufficient(tail, len(scores), len(np.unique(stranger)), max_rate, confidence, kind)
@@ -174,12 +189,18 @@ def _insufficient(
 
 
 def _bounded(
-    scores: NDArray[np.float32], stranger: NDArray[np.int64], threshold: float, confidence: float
+    scores: NDArray[np.float32],
+    stranger: NDArray[np.int64],
+    prior: ClusterPrior | None,
+    threshold: float,
+    confidence: float,
 ) -> tuple[float, float, float, int]:
     """The rate, its bound, the effective comparisons, and how many strangers matched."""
     hit = np.asarray(scores, np.float64) >= threshold
     rate = float(hit.mean())
-    tail = tail_evidence(scores, stranger, confidence=confidence, max_rate=min(1.0, rate))
+    tail = tail_evidence(
+        scores, stranger, confidence=confidence, max_rate=min(1.0, rate), prior=prior
+    )
     index = int(np.searchsorted(tail.false_matches, int(hit.sum())))
     # A bound that a higher threshold has too: the design effect of a short tail moves about.
     bound = float(tail.bound[: index + 1].max())

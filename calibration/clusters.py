@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.calibration.bounds import predicted_errors
+from limen.calibration.cluster_prior import ClusterPrior
 from limen.errors import CalibrationError
 
 # A design effect seen on fewer strangers than these is raised to the one that these show.
@@ -55,10 +56,12 @@ def tail_evidence(
     *,
     confidence: float,
     max_rate: float,
+    prior: ClusterPrior | None = None,
 ) -> Tail:
     """The evidence at all thresholds that accept at most about `max_rate` of the comparisons.
 
-    scores: (n,) finite, non-mated; stranger: (n,), whose probe it was, any numbers.
+    scores: (n,) finite, non-mated; stranger: (n,), whose probe it was, any numbers; prior: what
+    design effect galleries of this size have, where a cohort tells.
     """
     trials = len(scores)
     if trials == 0 or stranger.shape != scores.shape:
@@ -81,6 +84,8 @@ def tail_evidence(
         effect[:enough] = np.maximum(effect[:enough], effect[enough])
     else:  # so few people that each may as well decide as one
         effect = np.maximum(effect, trials / len(comparisons))
+    if prior is not None:
+        effect = prior.weighed(effect, strangers, np.maximum(false_matches, 1) / trials)
     found = predicted_errors(false_matches / effect, confidence)
     bound = np.minimum(1.0, ALLOWANCE * found * effect / trials)
     cut = np.append(ordered, -np.inf) if kept == trials else ordered

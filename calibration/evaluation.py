@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from limen.calibration.bootstrap import interval
+from limen.calibration.figures import figures
 from limen.calibration.pairs import Pair, find_pair_picture, read_pairs, ten_fold_accuracy
-from limen.calibration.rates import equal_error_rate, fnmr_at_fmr, roc_auc
+from limen.calibration.rates import equal_error_rate, tar_at_fmr
+from limen.calibration.scores import Scores
 from limen.detection import Detector
 from limen.embedder import Embedder
 from limen.errors import CalibrationError
 from limen.folder import EmbeddedPictures, embed_pictures
 
+CONFIDENCE, SEED = 0.95, 1
 REJECTED = -1.0  # the lowest cosine: a pair with a failure to acquire is never accepted
 
 
@@ -24,7 +30,9 @@ class PairsEvaluation:
     """Figures over all pairs, failures to acquire counted as rejections.
 
     accuracy is None for a list of one fold; accuracy_acquired leaves out pairs with a failure.
-    fta is the share of pictures that gave no embedding.
+    fta is the share of pictures that gave no embedding. Intervals are of 95 %, from a bootstrap over
+    people, each with the pairs of which they are the first; the other figures as in
+    `limen.calibration.figures`.
     """
 
     accuracy: float | None
@@ -32,8 +40,15 @@ class PairsEvaluation:
     accuracy_acquired: float | None
     auc: float
     eer: float
+    eer_interval: tuple[float, float]
     tar_at_fmr_1e_2: float
     tar_at_fmr_1e_3: float
+    tar_at_fmr_1e_3_interval: tuple[float, float]
+    fmr100: float
+    fmr1000: float
+    zero_fmr: float
+    d_prime: float | None
+    min_cllr: float
     mated_pairs: int
     non_mated_pairs: int
     pairs_not_acquired: int
@@ -109,6 +124,18 @@ def score_pairs(
     several = len(set(fold.tolist())) > 1
     whole = ten_fold_accuracy(scores, mated, fold) if several else None
     clean = several and len(set(fold[acquired].tolist())) > 1
+    who = np.unique([pair.first[0] for pair in pairs], return_inverse=True)[1].astype(np.int64)
+
+    def drawn(figure: Callable[[Scores, Scores], float]) -> tuple[float, float]:
+        def of(rows: NDArray[np.int64]) -> float:
+            return figure(scores[rows][mated[rows]], scores[rows][~mated[rows]])
+
+        try:
+            return interval(of, who, CONFIDENCE, np.random.default_rng(SEED))
+        except CalibrationError:  # so few people that no draw has both kinds of pairs
+            return 0.0, 1.0
+
+    told = figures(scores[mated], scores[~mated])
     failures = int((~embedded.detected).sum())
     return PairsEvaluation(
         accuracy=whole.accuracy if whole else None,
@@ -118,10 +145,17 @@ def score_pairs(
             if clean
             else None
         ),
-        auc=roc_auc(scores[mated], scores[~mated]),
-        eer=equal_error_rate(scores[mated], scores[~mated]),
-        tar_at_fmr_1e_2=1 - fnmr_at_fmr(scores[mated], scores[~mated], 1e-2),
-        tar_at_fmr_1e_3=1 - fnmr_at_fmr(scores[mated], scores[~mated], 1e-3),
+        auc=told.auc,
+        eer=told.eer,
+        eer_interval=drawn(equal_error_rate),
+        tar_at_fmr_1e_2=told.tar_at_fmr_1e_2,
+        tar_at_fmr_1e_3=told.tar_at_fmr_1e_3,
+        tar_at_fmr_1e_3_interval=drawn(partial(tar_at_fmr, max_fmr=1e-3)),
+        fmr100=told.fmr100,
+        fmr1000=told.fmr1000,
+        zero_fmr=told.zero_fmr,
+        d_prime=told.d_prime,
+        min_cllr=told.min_cllr,
         mated_pairs=int(mated.sum()),
         non_mated_pairs=int((~mated).sum()),
         pairs_not_acquired=int((~acquired).sum()),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from limen.calibration.likelihood import cllr, isotonic_log_ratios
-from limen.calibration.rates import equal_error_rate, fnmr_at_fmr, roc_auc
+from limen.calibration.rates import equal_error_rate, fnmr_at_fmr, roc_auc, tar_at_fmr
 from limen.calibration.scores import Scores
 from limen.errors import CalibrationError
 
@@ -67,8 +67,8 @@ def figures(mated: Scores, non_mated: Scores) -> Figures:
         auc=roc_auc(mated, non_mated),
         d_prime=separation,
         min_cllr=min_cllr(mated, non_mated),
-        tar_at_fmr_1e_2=1 - fmr100,
-        tar_at_fmr_1e_3=1 - fmr1000,
+        tar_at_fmr_1e_2=tar_at_fmr(mated, non_mated, 1e-2),
+        tar_at_fmr_1e_3=tar_at_fmr(mated, non_mated, 1e-3),
         fmr100=fmr100,
         fmr1000=fmr1000,
         zero_fmr=fnmr_at_fmr(mated, non_mated, 0.0),

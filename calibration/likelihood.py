@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import isotonic_regression, minimize
 
 from limen.calibration.scores import Scores
 from limen.errors import CalibrationError
@@ -84,7 +84,8 @@ def isotonic_log_ratios(
     values, place = np.unique(np.concatenate([m, n]), return_inverse=True)
     mated_at = np.bincount(place[: len(m)], minlength=len(values)) / len(m)
     non_mated_at = np.bincount(place[len(m) :], minlength=len(values)) / len(n)
-    share = _pool_adjacent_violators(mated_at / (mated_at + non_mated_at), mated_at + non_mated_at)
+    weight = mated_at + non_mated_at
+    share = isotonic_regression(mated_at / weight, weights=weight).x
     with np.errstate(divide="ignore"):
         ratio = np.log(share) - np.log1p(-share)
     return ratio[place[: len(m)]], ratio[place[len(m) :]]
@@ -99,26 +100,6 @@ def strangers_as_alike(non_mated: Scores, score: float) -> tuple[float, bool]:
     values = _checked(non_mated, "non-mated")
     count = int((values >= score).sum())
     return (len(values) / count, True) if count else (float(len(values) + 1), False)
-
-
-def _pool_adjacent_violators(
-    values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The non-decreasing sequence nearest to `values` in weighted squares (Ayer et al., 1955)."""
-    means: list[float] = []
-    masses: list[float] = []
-    lengths: list[int] = []
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        mean, mass, length = value, weight, 1
-        while means and means[-1] >= mean:
-            before, its = means.pop(), masses.pop()
-            mean = (mean * mass + before * its) / (mass + its)
-            mass += its
-            length += lengths.pop()
-        means.append(mean)
-        masses.append(mass)
-        lengths.append(length)
-    return np.repeat(np.array(means), lengths)
 
 
 def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,16 @@ def _checked(scores: Scores, name: str) -> NDArray[np.float64]:
     return values
 
 
+def _rejectable(non_mated: Scores) -> NDArray[np.float64]:
+    values = _checked(non_mated, "non-mated")
+    if np.isposinf(values).any():
+        raise CalibrationError(
+            f"non-mated scores: {int(np.isposinf(values).sum())} are infinite, and no threshold "
+            "rejects them: look at what made them"
+        )
+    return values
+
+
 def false_match_rate(non_mated: Scores, threshold: float) -> float:
     """Share of non-mated scores, (n,), n >= 1, that reach `threshold`."""
     return float(np.mean(_checked(non_mated, "non-mated") >= threshold))
@@ -38,13 +48,14 @@ def false_non_match_rate(mated: Scores, threshold: float) -> float:
 def threshold_at_fmr(non_mated: Scores, max_fmr: float) -> float:
     """Return the lowest threshold whose observed FMR is at most `max_fmr`.
 
-    non_mated: shape (n,), n >= 1. CalibrationError unless 0 <= max_fmr < 1.
+    non_mated: shape (n,), n >= 1. CalibrationError unless 0 <= max_fmr < 1, and for a score of
+    +inf, which no threshold rejects.
     The threshold is the next number above the highest score that must be rejected, so that FNMR
     is as low as the promise allows, and a tie with that score is rejected with it.
     """
     if not 0 <= max_fmr < 1:
         raise CalibrationError(f"max_fmr: expected 0 or more and less than 1, found {max_fmr}")
-    scores = np.sort(_checked(non_mated, "non-mated"))
+    scores = np.sort(_rejectable(non_mated))
     # Nudged before the floor, so that 0.3 * 10 (2.9999…) allows the three matches that it means.
     allowed = int(np.floor(max_fmr * len(scores) * (1 + 1e-12)))
     highest_rejected = scores[len(scores) - 1 - allowed]
@@ -65,15 +76,29 @@ def fnmr_at_fmr(mated: Scores, non_mated: Scores, max_fmr: float) -> float:
     return false_non_match_rate(mated, threshold_at_fmr(non_mated, max_fmr))
 
 
+def tar_at_fmr(mated: Scores, non_mated: Scores, max_fmr: float) -> float:
+    """True accept rate, 1 - FNMR, at the lowest threshold whose observed FMR is at most `max_fmr`."""
+    return 1 - fnmr_at_fmr(mated, non_mated, max_fmr)
+
+
+def roc_curve(
+    mated: Scores, non_mated: Scores
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The DET curve as ROC: thresholds (k,), falling, with FMR (k,) and TAR (k,), both rising."""
+    thresholds, fmr, fnmr = det_curve(mated, non_mated)
+    return thresholds[::-1], fmr[::-1], 1 - fnmr[::-1]
+
+
 def det_curve(
     mated: Scores, non_mated: Scores
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """All operating points: thresholds (k,), rising, with FMR (k,) and FNMR (k,) at each.
 
     The thresholds are the distinct scores and one above the highest, so the curve ends at FMR 0.
+    CalibrationError for an empty class, NaN, and a non-mated score of +inf.
     """
     m = np.sort(_checked(mated, "mated"))
-    n = np.sort(_checked(non_mated, "non-mated"))
+    n = np.sort(_rejectable(non_mated))
     distinct = np.unique(np.concatenate([m, n]))
     thresholds = np.append(distinct, np.nextafter(distinct[-1], np.inf))
     fmr = 1 - np.searchsorted(n, thresholds, side="left") / len(n)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limen.cli.guided import take_visits
 from limen.cli.options import (
     BundleOption,
     DryRunOption,
@@ -19,10 +21,11 @@ from limen.cli.options import (
     open_gallery,
     open_recognition,
 )
-from limen.cli.output import EXIT_NO, note, now_utc, percent, print_table, say, say_json
+from limen.cli.output import EXIT_NO, note, now_utc, say, say_json
+from limen.cli.point_tables import tell_point, tell_sizes
+from limen.cli.report import check_files, findings_of, write_reports
 
 if TYPE_CHECKING:
-    from limen.calibration.operating_point import OperatingPoint
     from limen.device.calibration import Calibration, Wish
     from limen.device.gallery import Gallery
 
@@ -53,9 +56,32 @@ def calibrate(
     accept_lookalikes: Annotated[
         bool, typer.Option(help="Two subjects as alike as one person are two people.")
     ] = False,
+    by_light: Annotated[
+        bool, typer.Option(help="Also a threshold by day and by night, from guided visits.")
+    ] = False,
     what_if: Annotated[
         int | None,
         typer.Option(min=1, help="Also tell the FPIR of galleries of up to so many people."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="A door's file: its gallery, votes and smallest face."),
+    ] = None,
+    time_limit_s: Annotated[
+        float, typer.Option(min=0.1, max=120, help="How long a visitor tries, for FAR and FRR.")
+    ] = 10.0,
+    guided: Annotated[
+        bool, typer.Option(help="First, people of the gallery walk up to the camera.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option(help="The camera of --guided; the door's file's, or camera.")
+    ] = None,
+    visits: Annotated[
+        Path | None, typer.Option(help="Recorded visits instead: SUBJECT/ with a session each.")
+    ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also write what was found: FILE.html, FILE.png or FILE.pdf; repeated."),
     ] = None,
     dry_run: DryRunOption = False,
     gallery: GalleryOption = None,
@@ -66,8 +92,13 @@ def calibrate(
     json: JsonOption = False,
 ) -> None:
     """Find the door's threshold, from its own gallery and the bundle's strangers."""
+    from limen.calibration.transactions import TransactionRule, Votes
     from limen.device.calibration import Wish
+    from limen.device.config import DoorConfig, load_config
+    from limen.device.guided import VisitPolicy
 
+    check_files(report or [])
+    door = load_config(config) if config else DoorConfig()
     wish = Wish(
         max_fmr=max_fmr,
         confidence=confidence,
@@ -75,15 +106,34 @@ def calibrate(
         probe_frames=probe_frames,
         below_floor=below_floor,
         accept_lookalikes=accept_lookalikes,
+        by_light=by_light,
+        rule=TransactionRule(Votes(door.votes, door.window), time_limit_s),
     )
-    ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
-    with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
-        _calibrate(opened, ready, wish, what_if=what_if, keep=not dry_run, json=json)
+    where = door.gallery if config and gallery is None else gallery_path(gallery)
+    ready = open_recognition(
+        bundle or door.bundle,
+        runtime or door.runtime,
+        precision or door.precision,
+        yunet or door.yunet,
+        where,
+    )
+    with open_gallery(
+        where, model_id=ready.embedder.model_id, key=door.key, need="calibrate"
+    ) as opened:
+        if guided or visits is not None:
+            policy = VisitPolicy(
+                probe_frames, door.min_quality, door.min_face_px, seconds=time_limit_s
+            )
+            take_visits(opened, ready, policy, source=source or door.source, recorded=visits)
+        found = _calibrate(opened, ready, wish, what_if=what_if, keep=not dry_run, json=json)
+        if report:
+            write_reports(report, findings_of(found, ready.bundle, names=False))
 
 
 def recalibrate(
     if_stale: Annotated[
-        bool, typer.Option(help="Only where people were added or removed since.")
+        bool,
+        typer.Option(help="Only where people were added or removed since, or the door drifted."),
     ] = False,
     step_back: Annotated[
         bool, typer.Option(help="Put the operating point before this one back in force.")
@@ -97,6 +147,7 @@ def recalibrate(
 ) -> None:
     """Calibrate again as the last time was asked for, or go one step back."""
     from limen.device.calibration import require_operating_point, same_wish
+    from limen.device.drift_monitor import drift_reasons
 
     ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
@@ -106,23 +157,35 @@ def recalibrate(
             if json:
                 say_json({"stepped_back": True, **point.model_dump(mode="json")})
             else:
-                _tell(point)
+                tell_point(point)
                 note(f"back in force: the operating point of {point.calibrated_at}")
             if opened.calibration_is_stale():
                 note("it was calibrated before people were added or removed")
             return
-        if if_stale and not opened.calibration_is_stale():
+        drifted = drift_reasons(opened)
+        for reason in drifted:
+            note(f"drift: {reason}")
+        if if_stale and not drifted and not opened.calibration_is_stale():
             if json:
                 say_json({"calibrated": False, "reason": "nothing has changed", "stale": False})
             else:
                 say(f"nothing has changed since {before.calibrated_at}: the threshold stays")
             return
-        _calibrate(opened, ready, same_wish(before), what_if=None, keep=True, json=json)
+        _calibrate(
+            opened, ready, same_wish(before), what_if=None, keep=True, json=json, drifted=drifted
+        )
 
 
 def _calibrate(
-    gallery: Gallery, ready: Recognition, wish: Wish, *, what_if: int | None, keep: bool, json: bool
-) -> None:
+    gallery: Gallery,
+    ready: Recognition,
+    wish: Wish,
+    *,
+    what_if: int | None,
+    keep: bool,
+    json: bool,
+    drifted: tuple[str, ...] = (),
+) -> Calibration:
     import numpy as np
 
     from limen.calibration.calibrate import InsufficientEvidenceError
@@ -137,7 +200,12 @@ def _calibrate(
 
     try:
         found = find_operating_point(
-            gallery, ready.bundle, wish, calibrated_at=now_utc(), graph=ready.graph
+            gallery,
+            ready.bundle,
+            wish,
+            calibrated_at=now_utc(),
+            drifted=drifted,
+            graph=ready.graph,
         )
     except InsufficientEvidenceError as error:
         _refuse(error, json)
@@ -154,7 +222,9 @@ def _calibrate(
             {
                 "calibrated": True,
                 "kept": keep,
+                "drifted": list(drifted),
                 **found.point.model_dump(mode="json"),
+                "fpir_if_independent": found.point.fpir_if_independent,
                 "what_if": [
                     {
                         "subjects": row.subjects,
@@ -168,16 +238,17 @@ def _calibrate(
                 "advice": animals,
             }
         )
-        return
-    _tell(found.point)
+        return found
+    tell_point(found.point)
     if sizes:
-        _tell_sizes(found, sizes)
+        tell_sizes(found, sizes)
     for line in found.point.notes:
         note(line)
     for row in animals:
         note(f"{' and '.join(row['subjects'])}: {row['advice']}")
     if not keep:
         note("a dry run: the old operating point stays")
+    return found
 
 
 def _refuse(error: Any, json: bool) -> None:
@@ -211,57 +282,3 @@ def _named(found: Calibration, animals: Any) -> list[dict[str, Any]]:
         if sentence is not None:
             rows.append({"subjects": [names[figures.number]], "advice": sentence})
     return rows
-
-
-def _tell_sizes(found: Calibration, sizes: Any) -> None:
-    print_table(
-        "if the gallery grew, at this threshold",
-        ["people", "strangers who match anybody", "at most", "if independent", "threshold to hold"],
-        [
-            [
-                f"{row.subjects}{' (now)' if row.subjects == found.point.enrolled_subjects else ''}",
-                percent(row.fpir),
-                percent(row.fpir_upper_bound),
-                percent(row.independent),
-                f"{row.threshold_kept:.3f}",
-            ]
-            for row in sizes
-        ],
-    )
-
-
-def _tell(point: OperatingPoint) -> None:
-    interval = point.fnmr_interval
-    effective = point.effective_comparisons
-    rows = [
-        ["threshold (cosine)", f"{point.threshold:.4f}"],
-        [
-            "false match rate of strangers (FMR)",
-            (
-                f"{percent(point.fmr, 3)}, at most {percent(point.fmr_upper_bound, 3)} "
-                f"with {point.confidence:.0%} confidence"
-            ),
-        ],
-        [
-            "false non-match rate (FNMR)",
-            f"{percent(point.fnmr, 1)}, between {percent(interval[0], 1)} and {percent(interval[1], 1)}"
-            if interval
-            else "not measured: enrol two or more shots of somebody",
-        ],
-        [
-            "non-mated, mated comparisons",
-            f"{point.non_mated_comparisons}, {point.mated_comparisons}",
-        ],
-        ["enrolled subjects, strangers", f"{point.enrolled_subjects}, {point.cohort_subjects}"],
-    ]
-    if point.fpir is not None and point.fpir_upper_bound is not None:
-        rows.insert(
-            2,
-            [
-                "strangers who match anybody (FPIR)",
-                f"{percent(point.fpir)}, at most {percent(point.fpir_upper_bound)}",
-            ],
-        )
-    if effective is not None:
-        rows.append(["as good as independent", f"{effective:,.0f} comparisons"])
-    print_table("operating point", ["", "value"], rows)

@@ -67,9 +67,10 @@ def run(
     from limen.device.audit_sink import AuditSink
     from limen.device.camera_health import HealthMonitor
     from limen.device.config import DoorConfig, load_config
-    from limen.device.door import Door
+    from limen.device.door import Door, DoorStep
+    from limen.device.drift_monitor import DriftMonitor
     from limen.device.event_file import EventFile
-    from limen.device.events import EventSink, JsonLines
+    from limen.device.events import Event, EventKind, EventSink, JsonLines
     from limen.device.gatekeeper import Demand
     from limen.device.loading import load_recogniser
     from limen.device.lock_config import open_lock
@@ -152,8 +153,23 @@ def run(
             sinks.append(file)
         if settings.audit:
             sinks.append(AuditSink(opened, with_scores=settings.audit_scores))
+        manager = ServiceManager()
+
+        def drifted(reasons: tuple[str, ...]) -> None:
+            manager.status("recalibrate: the door has drifted")
+            for sink in sinks:
+                sink.emit(Event(EventKind.DRIFT, "recalibrate: " + "; ".join(reasons)))
+
+        # A recording is of another day: it says nothing of this door's drift.
+        monitor = DriftMonitor(opened, drifted) if settings.drift and live else None
         adapter = Adapter(opened, wall_clock)
         sinks.append(adapter)
+
+        def seen(step: DoorStep) -> None:
+            adapter.see(step)
+            if monitor is not None:
+                monitor.see(step)
+
         # A simulated pulse lasts in the source's own time, so that a recording replays truly.
         frames: FrameClock | ReconnectingSource
         if live and settings.reconnect:
@@ -164,16 +180,18 @@ def run(
             clock = time.monotonic if live else frames
         lock = stack.enter_context(open_lock(settings.lock, clock))
         door = make_door(settings, detector, embedder, recogniser, gatekeeper, lock)
+        if monitor is not None:
+            stack.callback(monitor.close)
         reason = run_door(
             frames,
             door,
             sinks,
             stop=stop.is_set,
-            on_step=adapter.see,
+            on_step=seen,
             gallery=opened,
             attendants=Attendants(
                 keypad=keypad,
-                manager=ServiceManager(),
+                manager=manager,
                 health=HealthMonitor() if live else None,
                 hang_up=hung_up,
                 reload=reload,

@@ -36,9 +36,12 @@ from limen.cli import (
     pictures,
     preparation,
     replay,
+    report,
+    score_methods,
     search,
     service,
     subjects,
+    threshold,
     tuning,
     workstation,
 )
@@ -79,10 +82,10 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, adaptation, calibration, matching),
+    *(demo, enrolment, subjects, moving, adaptation, calibration, threshold, report, matching),
     *(door, opening, gallery, migration, audit, owner),
     *(doctor, tuning, factor, replay, service),
-    *(pictures, search, cluster, anomaly, learn),
+    *(pictures, search, cluster, anomaly, learn, score_methods),
     *(bundle, preparation, workstation, export, finder),
 ):
     part.register(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,7 @@ from limen.cli.options import (
 from limen.cli.output import EXIT_NO, EXIT_YES, note, say, say_json
 
 if TYPE_CHECKING:
+    from limen.calibration.meaning import ScoreMeaning
     from limen.calibration.operating_point import OperatingPoint
     from limen.device.gallery import Gallery
     from limen.recognition import FaceSample
@@ -86,6 +87,7 @@ def verify(
     where = gallery_path(gallery) if claim is not None else None
     ready = open_recognition(bundle, runtime, precision, yunet, where)
     samples = [_acquire(picture, ready) for picture in pictures]
+    meaning: ScoreMeaning | None = None
     if claim is None:
         people = ready.bundle.cohort()
         _, strangers = mated_and_non_mated(people.embeddings, people.subject)
@@ -99,7 +101,8 @@ def verify(
             bar = point.threshold
             score = Recogniser(opened.templates(), bar).verify(samples[0].embedding, claim).score
             basis = f"calibrated for FMR {point.max_fmr:g} at {point.calibrated_at}"
-    _say_match(score, bar, basis, claim, ready.embedder.model_id, json)
+            meaning = point.meaning
+    _say_match(score, bar, basis, claim, ready.embedder.model_id, json, meaning)
 
 
 def _verify_anything(
@@ -129,7 +132,13 @@ def _verify_anything(
 
 
 def _say_match(
-    score: float, threshold: float, basis: str, claim: str | None, model_id: str, json: bool
+    score: float,
+    threshold: float,
+    basis: str,
+    claim: str | None,
+    model_id: str,
+    json: bool,
+    meaning: ScoreMeaning | None = None,
 ) -> None:
     """Say it, and leave with the exit code that says it too."""
     match = score >= threshold
@@ -141,6 +150,7 @@ def _say_match(
                 "threshold": threshold,
                 "basis": basis,
                 "claim": claim,
+                **_meant(meaning, score),
                 "model_id": model_id,
             }
         )
@@ -148,6 +158,8 @@ def _say_match(
         say(
             f"{'match' if match else 'no match'}: score {score:.3f}, threshold {threshold:.3f} ({basis})"
         )
+        if claim is not None:
+            _tell_meaning(meaning, score, claim)
     raise typer.Exit(EXIT_YES if match else EXIT_NO)
 
 
@@ -174,7 +186,10 @@ def identify(
         say_json(
             {
                 "subject": best.subject_id if best else None,
-                "candidates": [{"subject": c.subject_id, "score": c.score} for c in candidates],
+                "candidates": [
+                    {"subject": c.subject_id, "score": c.score, **_meant(point.meaning, c.score)}
+                    for c in candidates
+                ],
                 "threshold": point.threshold,
                 "faces": sample.faces,
                 "model_id": ready.embedder.model_id,
@@ -185,7 +200,32 @@ def identify(
         for candidate in candidates:
             sign = "≥" if candidate.score >= point.threshold else "<"
             note(f"  {candidate.score:.3f} {sign} {point.threshold:.3f}  {candidate.subject_id}")
+        if candidates:
+            _tell_meaning(point.meaning, candidates[0].score, candidates[0].subject_id)
     raise typer.Exit(EXIT_YES if best else EXIT_NO)
+
+
+def _meant(meaning: ScoreMeaning | None, score: float) -> dict[str, Any]:
+    """What a score means, for JSON; nulls where the operating point does not know."""
+    if meaning is None:
+        return {"log_likelihood_ratio": None, "strangers_one_in": None}
+    rarity = meaning.strangers(score)
+    return {
+        "log_likelihood_ratio": {
+            "logistic": meaning.log_ratio(score),
+            "isotonic": meaning.isotonic_log_ratio(score),
+        },
+        "strangers_one_in": rarity.one_in,
+        "strangers_one_in_is_a_limit": rarity.at_most,
+    }
+
+
+def _tell_meaning(meaning: ScoreMeaning | None, score: float, subject: str) -> None:
+    from limen.calibration.plain_words import ratio_words, score_words
+
+    if meaning is not None:
+        note(score_words(meaning, score, subject))
+        note(ratio_words(meaning, score, subject))
 
 
 @contextmanager

@@ -116,9 +116,23 @@ def evaluate(
         else ["ten-fold accuracy", "– (one fold)"],
         ["… of the pairs that were acquired", _four(result.accuracy_acquired)],
         ["AUC", f"{result.auc:.4f}"],
-        ["EER", percent(result.eer)],
+        [
+            "EER",
+            f"{percent(result.eer)}, between {' and '.join(map(percent, result.eer_interval))}",
+        ],
         ["TAR at FMR 1e-2", f"{result.tar_at_fmr_1e_2:.4f}"],
-        ["TAR at FMR 1e-3", f"{result.tar_at_fmr_1e_3:.4f}"],
+        [
+            "TAR at FMR 1e-3",
+            (
+                f"{result.tar_at_fmr_1e_3:.4f}, between "
+                f"{' and '.join(map(_four, result.tar_at_fmr_1e_3_interval))}"
+            ),
+        ],
+        [
+            "FMR100, FMR1000, ZeroFMR",
+            ", ".join(_four(rate) for rate in (result.fmr100, result.fmr1000, result.zero_fmr)),
+        ],
+        ["d′, minimum Cllr", f"{_four(result.d_prime)}, {result.min_cllr:.4f} bits"],
         ["mated, non-mated pairs", f"{result.mated_pairs}, {result.non_mated_pairs}"],
         [
             "pictures, failures to acquire",

@@ -203,6 +203,7 @@ def _session(
             recogniser = Recogniser(
                 references,
                 threshold,
+                probe_frames=recogniser.probe_frames,
                 permission=Permission(references, clock),
                 find_lookalikes=True,
             )

@@ -31,6 +31,7 @@ FIXED = (
     "key",
     "audit",
     "audit_scores",
+    "drift",
     "bundle",
     "former_bundle",
     "runtime",

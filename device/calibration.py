@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from limen.bundle import Bundle, CohortEmbeddings
 from limen.calibration.calibrate import calibrate
-from limen.calibration.door_scores import DoorScores, Probes, door_scores
+from limen.calibration.door_scores import DoorScores, door_scores
 from limen.calibration.enrolment_faults import find_faults
 from limen.calibration.fusion import fuse
 from limen.calibration.identification import SizedRate, what_if
+from limen.calibration.meaning import cohort_mated_scores, find_meaning
 from limen.calibration.menagerie import Menagerie, menagerie
 from limen.calibration.operating_point import OperatingPoint
+from limen.calibration.transactions import TransactionRule, Votes
+from limen.calibration.visits import transaction, with_visits
 from limen.device.gallery import Gallery
+from limen.device.kept_visits import KeptVisit, usable_visits
+from limen.device.light_points import with_light_points
 from limen.device.subjects import References
 from limen.errors import CalibrationError
 from limen.manifest import Graph
@@ -27,7 +33,8 @@ class Wish:
     max_fmr, max_fpir: rates that a stranger's comparison, and a stranger held against the whole
     gallery, must keep to; probe_frames: frames of a track that the door fuses into one probe;
     below_floor: the bundle's lowest threshold may be undercut; accept_lookalikes: two subjects as
-    alike as one person are two people.
+    alike as one person are two people; by_light: points by day and night too; rule:
+    what a visit is, for FAR and FRR.
     """
 
     max_fmr: float = 1e-3
@@ -36,6 +43,8 @@ class Wish:
     probe_frames: int = 1
     below_floor: bool = False
     accept_lookalikes: bool = False
+    by_light: bool = False
+    rule: TransactionRule = field(default_factory=TransactionRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +64,14 @@ def find_operating_point(
     wish: Wish,
     *,
     calibrated_at: str,
-    probes: Probes | None = None,
+    drifted: tuple[str, ...] = (),
     graph: Graph | None = None,
 ) -> Calibration:
     """Find an operating point, and keep nothing yet.
 
-    graph: the one of the bundle's that the door runs; a cohort that another embedded is told of in
-    the point's notes.
+    drifted: why this calibration is due, for its notes; graph: the one of the bundle's that the
+    door runs; a cohort that another embedded is told of in the point's notes.
+
     CalibrationError where nobody is enrolled, where all shots of a subject are one picture, where
     two subjects are one person, or for a cohort of another model; InsufficientEvidenceError where
     the comparisons cannot carry the wish.
@@ -86,8 +96,11 @@ def find_operating_point(
         cohort.embeddings,
         cohort.subject,
         probe_frames=wish.probe_frames,
-        probes=probes,
     )
+    kept = gallery.visits()
+    usable = usable_visits(kept, references, wish.probe_frames)
+    visits = [visit.visit(number) for number, visit in usable]
+    scores = with_visits(scores, visits)
     point = calibrate(
         scores,
         max_fmr=wish.max_fmr,
@@ -101,8 +114,29 @@ def find_operating_point(
         below_floor=wish.below_floor,
         probe_frames=wish.probe_frames,
         lookalikes_accepted=wish.accept_lookalikes,
-        notes=(*_notes(references, cohort, scores, probes), *_of_another_graph(bundle, graph)),
+        notes=(
+            *_notes(references, cohort, scores),
+            *_of_another_graph(bundle, graph),
+            *_visit_notes(kept, usable, references),
+            *(
+                f"The door had drifted before, {reason}: what it sees now counts as normal from "
+                "here on. Walk up again with 'limen calibrate --guided'."
+                for reason in drifted
+            ),
+        ),
     )
+    if point.fmr == 0 and point.effective_comparisons:
+        point = point.model_copy(
+            update={"notes": (*point.notes, _none_matched(point.effective_comparisons))}
+        )
+    rates = transaction(scores, point.threshold, wish.rule, wish.confidence, visits)
+    people = len(references.subject_ids)
+    shots = max(1, round(len(references.subject) / people))
+    stand_ins = cohort_mated_scores(cohort.embeddings, cohort.subject, shots, wish.probe_frames)
+    meaning = find_meaning(scores, stand_ins, wish.confidence)
+    point = point.model_copy(update={"transaction": rates, "meaning": meaning})
+    if wish.by_light:
+        point = with_light_points(point, usable, cohort, wish.rule)
     return Calibration(point, scores, references, cohort, state)
 
 
@@ -167,6 +201,12 @@ def gallery_menagerie(found: Calibration) -> Menagerie:
 
 def same_wish(point: OperatingPoint) -> Wish:
     """What the point was asked for, to be asked again."""
+    rates = point.transaction
+    rule = (
+        TransactionRule(Votes(rates.votes, rates.window), rates.time_limit_s, rates.decisions_per_s)
+        if rates
+        else TransactionRule()
+    )
     return Wish(
         max_fmr=point.max_fmr,
         confidence=point.confidence,
@@ -174,6 +214,8 @@ def same_wish(point: OperatingPoint) -> Wish:
         probe_frames=point.probe_frames,
         below_floor=point.below_floor,
         accept_lookalikes=point.lookalikes_accepted,
+        by_light=point.by_light,
+        rule=rule,
     )
 
 
@@ -208,7 +250,6 @@ def _notes(
     references: References,
     cohort: CohortEmbeddings,
     scores: DoorScores,
-    probes: Probes | None,
 ) -> tuple[str, ...]:
     """What the evidence lacks, in sentences, without names."""
     notes = []
@@ -229,9 +270,47 @@ def _notes(
             f"{single} of {people} people have one reference and no probe: how often they are "
             "missed is not known."
         )
-    if probes is None and len(scores.mated):
+    return tuple(notes)
+
+
+def _none_matched(effective: float) -> str:
+    """The rule of three, where it binds."""
+    return (
+        f"No stranger matched. That is no FMR of 0: {effective:,.0f} effective comparisons without a "
+        f"match leave room for {3 / effective:.2g} (the rule of three, at 95 %), and a second test "
+        f"may find up to {4.3 / effective:.2g}."
+    )
+
+
+def _visit_notes(
+    kept: dict[str, list[KeptVisit]],
+    usable: list[tuple[int, KeptVisit]],
+    references: References,
+) -> tuple[str, ...]:
+    """What the mated scores are of, and under which conditions they were taken."""
+    notes = []
+    visitors = {number for number, _ in usable}
+    people = len(references.subject_ids)
+    if not usable:
         notes.append(
-            "FNMR is of enrolment shots against each other, which are more alike than visits: "
-            "expect more misses at the door."
+            "Misses were counted on enrolment shots against each other, which are more alike than "
+            "visits: expect more of them at the door, or run 'limen calibrate --guided'."
+        )
+    else:
+        conditions = Counter(visit.condition.value for _, visit in usable)
+        widths = sorted(visit.width_px for _, visit in usable)
+        light = sorted(visit.light for _, visit in usable)
+        told = ", ".join(f"{count} by {name}" for name, count in sorted(conditions.items()))
+        notes.append(
+            f"{len(visitors)} of {people} people walked up to the camera: {told}; faces of "
+            f"{widths[0]:.0f} to {widths[-1]:.0f} px, grey levels of {light[0]:.0f} to "
+            f"{light[-1]:.0f}. Misses were counted on those visits"
+            + (", and of enrolment shots for the others." if len(visitors) < people else ".")
+        )
+    void = sum(len(visits) for visits in kept.values()) - len(usable)
+    if void:
+        notes.append(
+            f"{void} earlier visits were left out: they were of other references, or of probes fused "
+            "from another number of frames."
         )
     return tuple(notes)

@@ -84,6 +84,10 @@ class DoorConfig(PolicyConfig):
         default=True, description="what the door does is kept in the gallery's audit log"
     )
     audit_scores: bool = Field(default=False, description="… with scores and thresholds")
+    drift: bool = Field(
+        default=True,
+        description="whether scores, quality, light and refusals are watched, to say 'recalibrate'",
+    )
     rearm_s: float = Field(
         default=2.0,
         ge=0,

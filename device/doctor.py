@@ -22,6 +22,7 @@ from limen.device.board_checks import (
 )
 from limen.device.camera_health import HealthMonitor
 from limen.device.config import DoorConfig
+from limen.device.drift_monitor import drift_state
 from limen.device.findings import Finding, Grade, failure
 from limen.device.gallery import Gallery
 from limen.device.gallery.access import has_owner
@@ -193,6 +194,7 @@ def gallery(
         with open_gallery() as opened:
             found, subjects = opened.model_id, opened.subjects()
             people = len(subjects)
+            drift = drift_state(opened)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
             move = opened.move_under_way()
             owned = has_owner(opened.store)
@@ -230,6 +232,17 @@ def gallery(
     else:
         yield Finding(
             "threshold", Grade.OK, f"{point.threshold:.4f}, FMR at most {point.max_fmr:g}"
+        )
+    if drift is not None and drift.recalibrate:
+        yield Finding(
+            "drift",
+            Grade.WARN,
+            f"recalibrate: {'; '.join(drift.reasons)}",
+            "limen calibrate --guided",
+        )
+    elif drift is not None:
+        yield Finding(
+            "drift", Grade.OK, f"none seen in {drift.visits} visits and {drift.looks} looks"
         )
 
 

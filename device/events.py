@@ -30,6 +30,7 @@ class EventKind(StrEnum):
     CAMERA = "camera"
     GALLERY = "gallery"
     RELOADED = "reloaded"
+    DRIFT = "drift"
     SOURCE_LOST = "source_lost"
     STOPPED = "stopped"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.calibration.conditions import Condition, condition_of
 from limen.calibration.fusion import fuse
 from limen.device.matching import ExactSearch, Search
 from limen.device.permission import Permission
@@ -32,6 +34,7 @@ class Recogniser:
         probe_frames: int = 1,
         permission: Permission | None = None,
         find_lookalikes: bool = False,
+        by_condition: Mapping[Condition, float] | None = None,
     ) -> None:
         """probe_frames: of how many frames a probe may be fused; the threshold's bound holds for no
         more, since strangers' fused probes score higher.
@@ -40,6 +43,9 @@ class Recogniser:
 
         find_lookalikes: whether to compare all subjects with each other first; quadratic in their
         number.
+
+        by_condition: the thresholds by day and night, where they differ; `threshold` where a
+        comparison is of no frame.
         """
         # An operating point may lie just above 1: the next number after a stranger's score of 1.
         if not (math.isfinite(threshold) and -1 <= threshold <= 1.0001):
@@ -48,6 +54,12 @@ class Recogniser:
                 "run 'limen calibrate' again"
             )
         self._threshold = threshold
+        self._by_condition = dict(by_condition or {})
+        if any(not threshold <= own <= 1.0001 for own in self._by_condition.values()):
+            raise CalibrationError(
+                "a threshold by day or night lies below the general one, or is no cosine: "
+                "run 'limen calibrate' again"
+            )
         self._probe_frames = probe_frames
         self._subject_ids = references.subject_ids
         self._row = {name: row for row, name in enumerate(self._subject_ids)}
@@ -125,6 +137,13 @@ class Recogniser:
         score = self._search.score(probe, row)
         return Candidate(name, -1.0 if self._is_ruled_out(probe, row, score) else score)
 
+    def threshold_for(self, frame: Frame) -> float:
+        """The threshold for the light in which a frame was taken."""
+        if not self._by_condition:
+            return self._threshold
+        strictest = max(self._threshold, *self._by_condition.values())
+        return self._by_condition.get(condition_of(frame.image), strictest)
+
     def matches(self, candidate: Candidate) -> bool:
         """Whether the candidate's score reaches the threshold."""
         return candidate.score >= self._threshold
@@ -156,22 +175,23 @@ class Recogniser:
             return Decision(
                 Outcome.FAILURE_TO_ACQUIRE,
                 None,
-                self._threshold,
+                self.threshold_for(frame),
                 frame.sequence,
                 frame.captured_at_s,
             )
+        threshold = self.threshold_for(frame)
         outcome, candidate, runner_up = Outcome.FAILURE_TO_ACQUIRE, None, None
         if sample.quality >= min_quality and sample.face.width_px >= min_face_px:
             among = self._permission.now() if self._permission is not None else None
             best = self.identify(sample.embedding, 2, among)
             candidate = best[0] if best else None
             runner_up = best[1] if len(best) > 1 else None
-            matched = candidate is not None and self.matches(candidate)
+            matched = candidate is not None and candidate.score >= threshold
             outcome = Outcome.MATCH if matched else Outcome.NO_MATCH
         return Decision(
             outcome=outcome,
             candidate=candidate,
-            threshold=self._threshold,
+            threshold=threshold,
             sequence=frame.sequence,
             captured_at_s=frame.captured_at_s,
             quality=sample.quality,

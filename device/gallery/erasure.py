@@ -14,6 +14,7 @@ from limen.device.gallery.file import plain_errors
 from limen.device.gallery.records import StoredSubject, require_subject, stored_subjects
 from limen.device.gallery.signing import signed
 from limen.device.gallery.store import Execute, Store
+from limen.device.gallery.visits import forget_visits
 from limen.errors import GalleryError
 
 
@@ -138,6 +139,7 @@ def _delete(store: Store, execute: Execute, subject: StoredSubject, reason: str)
         "SELECT count(*) FROM other_template WHERE subject = ?", (subject.row,)
     ).fetchone()
     execute("DELETE FROM subject WHERE id = ?", (subject.row,))
+    forget_visits(execute, subject.key.uid)
     counts = {
         "references": references,
         "crops": crops,

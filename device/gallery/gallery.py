@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.calibration.drift import DriftState
 from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery.audit_log import AuditLog
 from limen.device.gallery.backup import Backup, back_up, listed_backups
@@ -35,9 +36,12 @@ from limen.device.gallery.records import (
 from limen.device.gallery.references import load_references
 from limen.device.gallery.rotation import rekey
 from limen.device.gallery.searching import index_carried_over, load_templates
+from limen.device.gallery.settings import read_setting, write_setting
 from limen.device.gallery.store import Clock, Store, now_utc
 from limen.device.gallery.vault import fingerprint
+from limen.device.gallery.visits import keep_visits, load_visits
 from limen.device.indexed_search import EXACT_UP_TO
+from limen.device.kept_visits import KeptVisit
 from limen.device.subjects import References, SubjectDetails, SubjectRecord, checked_subject_id
 from limen.errors import GalleryError
 
@@ -275,6 +279,26 @@ class Gallery:
         """
         with self.store.writing() as execute:
             return put_earlier_point_in_force(self.store, execute)
+
+    def keep_visits(self, visits: dict[str, list[KeptVisit]]) -> None:
+        """Keep the scores of guided visits, by subject id, all or none; of each, the newest forty."""
+        with self.store.writing(door=False) as execute:
+            keep_visits(self.store, execute, visits)
+
+    def visits(self) -> dict[str, list[KeptVisit]]:
+        """The guided visits of everybody who has any, by subject id."""
+        with self.store.reading() as execute:
+            return load_visits(self.store, execute)
+
+    def keep_drift(self, state: DriftState) -> None:
+        """Keep what is known of drift, in place of what was known before."""
+        with self.store.writing(door=False) as execute:
+            write_setting(self.store.vault, execute, "drift", state.model_dump(mode="json"))
+
+    def stored_drift(self) -> object:
+        """What `keep_drift` kept, as JSON gives it; None where nothing was kept."""
+        with self.store.reading() as execute:
+            return read_setting(self.store.vault, execute, "drift")
 
     def calibration_is_stale(self) -> bool:
         """Whether references changed after the operating point in force was kept.

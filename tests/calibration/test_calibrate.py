@@ -5,7 +5,7 @@ import pytest
 
 from limen.calibration.calibrate import InsufficientEvidenceError, calibrate, rounded_up
 from limen.calibration.clusters import ALLOWANCE
-from limen.calibration.door_scores import DoorScores, Probes, door_scores
+from limen.calibration.door_scores import DoorScores, door_scores
 from limen.calibration.enrolment_faults import EnrolmentFaultError, find_faults
 from limen.calibration.fusion import fuse, fuse_track, fused_probes, leave_one_out_scores
 from limen.calibration.operating_point import OperatingPoint
@@ -214,17 +214,6 @@ def test_door_scores_count_every_comparison_of_strangers_and_know_whose_they_are
     ]
     assert np.allclose(seen, sorted(expected), atol=1e-6)
     assert np.allclose(scores.best, (cohort @ templates.T).max(1))
-
-
-def test_probes_taken_at_the_door_are_mated_with_their_own_and_strangers_to_others() -> None:
-    rng = np.random.default_rng(5)
-    references, cohort = unit(rng.normal(size=(4, 8))), unit(rng.normal(size=(3, 8)))
-    subject, probe = np.array([0, 0, 1, 1]), unit(rng.normal(size=(1, 8)))
-    scores = door_scores(references, subject, 2, cohort, probes=Probes(probe, np.array([1])))
-    templates = fuse(references, subject, 2)
-    assert scores.mated[-1] == pytest.approx(float(probe[0] @ templates[1]))
-    assert scores.mated_subject[-1] == 1
-    assert any(np.isclose(scores.non_mated[scores.stranger == -2], probe[0] @ templates[0]))
 
 
 def test_a_cohort_of_another_model_is_refused() -> None:

@@ -6,7 +6,6 @@ import pytest
 from limen.calibration.menagerie import advice, menagerie, pair_advice
 from limen.calibration.metric import kissme, metric_evidence, within_class_whitening
 from limen.calibration.normalisation import KINDS, compare_normalisations, normaliser
-from limen.calibration.transactions import Votes, far_bracket, opens, transaction_rates
 from limen.errors import CalibrationError
 
 
@@ -125,33 +124,3 @@ def test_lookalikes_and_those_hard_to_match_are_named_with_what_to_do() -> None:
     assert [f.number for f in found.subjects if f.hard_to_match] == [2]
     assert "enrol more shots" in (advice(found.subjects[2]) or "")
     assert advice(found.subjects[3]) is None
-
-
-def test_a_transaction_counts_failures_to_acquire() -> None:
-    assert transaction_rates(1e-3, 0.05, 0.1) == (pytest.approx(9e-4), pytest.approx(0.145))
-    with pytest.raises(CalibrationError):
-        transaction_rates(1e-3, 0.05, 1.1)
-
-
-def test_votes_open_as_the_door_counts_them() -> None:
-    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [0.1, 0.2], [0.9, 0.3]], np.float32)
-    seen = np.ones(5, bool)
-    assert opens(scores, seen, 0.7, Votes(3, 5)) == 0
-    assert opens(scores, seen, 0.7, Votes(3, 4)) is None
-    assert opens(scores, np.array([False, *seen[1:]]), 0.7, Votes(3, 5)) is None
-    assert opens(scores[:0], seen[:0], 0.7, Votes(1, 1)) is None
-    with pytest.raises(CalibrationError):
-        Votes(3, 2)
-
-
-def test_far_lies_between_frames_that_agree_and_frames_that_do_not() -> None:
-    rng = np.random.default_rng(6)
-    scores = rng.random((5000, 1)).astype(np.float32)
-    stranger = np.repeat(np.arange(1000), 5)
-    found = far_bracket(scores, stranger, 0.8, Votes(3, 5))
-    assert found.alike == pytest.approx(0.2, abs=0.02)
-    # Independent frames: three of five at 0.2 each, 10 p^3 q^2 + 5 p^4 q + p^5.
-    assert found.apart == pytest.approx(0.0579, abs=0.02)
-    assert far_bracket(scores, np.arange(5000), 0.8, Votes(3, 5)) is None
-    half = far_bracket(scores, stranger, 0.8, Votes(3, 5), failures_to_acquire=0.5)
-    assert half.alike == pytest.approx(found.alike / 2)

@@ -12,6 +12,8 @@ from limen.calibration.rates import (
     false_non_match_rate,
     fnmr_at_fmr,
     roc_auc,
+    roc_curve,
+    tar_at_fmr,
     threshold_at_fmr,
 )
 from limen.calibration.scores import mated_and_non_mated
@@ -99,6 +101,23 @@ def test_a_rate_outside_its_range_is_refused(max_fmr) -> None:
 
 def test_infinite_scores_are_ordered_like_any() -> None:
     assert fnmr_at_fmr(np.array([np.inf, 0.5]), np.array([-np.inf, 0.4]), 0.0) == 0
+
+    for rate in (threshold_at_fmr, lambda n, _: det_curve(np.array([0.5]), n)):
+        with pytest.raises(CalibrationError, match="no threshold rejects"):
+            rate(np.array([0.1, np.inf]), 0.0)
+
+
+@given(coarse, coarse)
+def test_roc_is_scikit_learns_and_tar_lies_on_it(mated, non_mated) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    labels = [1] * len(mated) + [0] * len(non_mated)
+    theirs = metrics.roc_curve(labels, mated + non_mated, drop_intermediate=False)
+    _, fmr, tar = roc_curve(np.array(mated), np.array(non_mated))
+    assert np.allclose(fmr, theirs[0])
+    assert np.allclose(tar, theirs[1])
+    for level in (0.0, 0.3, 0.9):
+        found = tar_at_fmr(np.array(mated), np.array(non_mated), level)
+        assert found == pytest.approx(tar[fmr <= level * (1 + 1e-12)].max())
 
 
 def test_pairs_are_counted_once_and_never_with_themselves() -> None:
