@@ -86,8 +86,8 @@ def verify(
     ready = open_recognition(bundle, runtime, precision, yunet, where)
     samples = [_acquire(picture, ready) for picture in pictures]
     if claim is None:
-        cohort = ready.bundle.cohort()
-        _, strangers = mated_and_non_mated(cohort.embeddings, cohort.subject)
+        people = ready.bundle.cohort()
+        _, strangers = mated_and_non_mated(people.embeddings, people.subject)
         bar = threshold_at_fmr(strangers, max_fmr)
         score = float(samples[0].embedding @ samples[1].embedding)
         basis = f"FMR {max_fmr:g} among {len(strangers):,} pairs of the bundle's strangers"
