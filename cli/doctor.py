@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from limen.cli.options import (
     BundleOption,
+    ConfigOption,
     GalleryOption,
     JsonOption,
+    SourceOption,
     YuNetOption,
     gallery_path,
     open_gallery,
@@ -25,8 +26,8 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A door's file.")] = None,
-    source: Annotated[str | None, typer.Option(help="Another source than the file's.")] = None,
+    config: ConfigOption = None,
+    source: SourceOption = None,
     camera: Annotated[
         bool, typer.Option(help="Open the camera; a door that runs holds it.")
     ] = True,
@@ -35,12 +36,13 @@ def doctor(
     yunet: YuNetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Examine camera, model, gallery, clock, lock, power, disk and permissions, with remedies.
+    """Examine camera, model, signature, gallery, key, clock, lock, power, disk and permissions.
 
-    Drives no pin. Exit 1 where something keeps the door from working.
+    One line each, with its remedy. Drives no pin. Exit 1 where something keeps the door from working.
     """
     from limen.device.config import DoorConfig, load_config
-    from limen.device.doctor import Grade, examine
+    from limen.device.doctor import examine
+    from limen.device.findings import Grade
 
     settings = load_config(config) if config else DoorConfig()
     changes = {"source": source, "bundle": bundle, "yunet": yunet}

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    adaptation,
     anomaly,
     audit,
     bundle,
@@ -29,6 +30,7 @@ from limen.cli import (
     learn,
     matching,
     moving,
+    opening,
     owner,
     pictures,
     preparation,
@@ -76,9 +78,10 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
-    *(doctor, tuning, factor, replay, service),
-    *(pictures, search, cluster, anomaly, learn, bundle, preparation, workstation, export, finder),
+    *(demo, enrolment, subjects, moving, adaptation, calibration, matching),
+    *(door, opening, gallery, audit, owner, doctor, tuning, factor, replay, service),
+    *(pictures, search, cluster, anomaly, learn),
+    *(bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

@@ -7,7 +7,6 @@ they are used: the lock process imports this package, and must not carry picture
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from limen.errors import LimenError
     from limen.images import read_picture
     from limen.recognition import FaceSample, acquire
+
+    __version__: str
 
 _HOMES = {
     "Bundle": "bundle",
@@ -29,11 +30,6 @@ _HOMES = {
     "open_bundle": "bundle",
     "read_picture": "images",
 }
-
-try:
-    __version__ = version("limen")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "Bundle",
@@ -50,10 +46,22 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'limen' has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(f"limen.{_HOMES[name]}"), name)
     return found
+
+
+def _version() -> str:
+    # Imported here: reading the version costs a door's start a twentieth of a second on a board.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("limen")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -3,63 +3,42 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from limen.bundle import Bundle, open_bundle
 from limen.detection import Detector
+from limen.device.board_checks import (
+    TRUST_REMEDY,
+    clock,
+    disk,
+    permissions,
+    temperature,
+    throttling,
+    versions,
+)
 from limen.device.camera_health import HealthMonitor
 from limen.device.config import DoorConfig
+from limen.device.findings import Finding, Grade, failure
 from limen.device.gallery import Gallery
+from limen.device.gallery.access import has_owner
+from limen.device.gallery.keys import KeyFile, credential_key, default_key, read_key_file
 from limen.device.gatekeeper import Demand
 from limen.device.models import open_models
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import is_live, open_source
 from limen.device.subjects import SubjectDetails
 from limen.device.trusted_clock import TrustedClock
+from limen.device.tuned import read_tuning, tuning_file, tuning_key
 from limen.embedder import Embedder
 from limen.errors import LimenError
-from limen.runtimes import available_runtimes
+from limen.trust import SYSTEM_KEYS
 
-THERMAL = Path("/sys/class/thermal/thermal_zone0/temp")
-# Raspberry Pi's firmware: bit 0 under-voltage now, 2 throttled now, 16 and 18 the same since boot.
-THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
-HOT_C, FREE_MB = 80.0, 200.0
 CAMERA_S, CAMERA_FRAMES = 8.0, 10
 DIM_MEAN, BRIGHT_MEAN = 40.0, 215.0
-TRUST_REMEDY = "timedatectl set-ntp true, or fit a battery-backed clock and set clock_trust = 'rtc'"
-
-
-class Grade(StrEnum):
-    """How a finding is meant. FAIL: the door does not work like this."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line. remedy: what to do, '' where nothing is to be done."""
-
-    name: str
-    grade: Grade
-    text: str
-    remedy: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def examine(
@@ -78,97 +57,20 @@ def examine(
     yield clock(config)
     yield lock(config)
     yield second_factor(config)
+    yield key(config)
     try:
         bundle = open_bundle(config.bundle)
     except LimenError as error:
-        yield _failure("model", error)
+        yield failure("model", error)
     else:
+        yield signature(bundle, config)
         yield model(bundle, config)
+        yield tuning(bundle, config)
         yield from gallery(bundle, config, open_gallery)
     if camera:
         yield from see(config)
     else:
         yield Finding("camera", Grade.SKIPPED, "not opened")
-
-
-def versions() -> Finding:
-    """Versions of Python, limen and the runtimes."""
-    from limen import __version__
-
-    runtimes = available_runtimes()
-    text = (
-        f"limen {__version__}, Python {platform.python_version()}, {platform.machine()}, "
-        f"runtimes: {', '.join(runtimes) or 'none'}"
-    )
-    if not runtimes:
-        return Finding("versions", Grade.FAIL, text, "pip install ai-edge-litert")
-    return Finding("versions", Grade.OK, text)
-
-
-def disk(folder: Path) -> Finding:
-    """Room for the gallery's changes and the events."""
-    there = next((f for f in (folder, *folder.parents) if f.exists()), Path("/"))
-    free_mb = shutil.disk_usage(there).free / 1e6
-    text = f"{free_mb:.0f} MB free at {there}"
-    if free_mb < FREE_MB:
-        return Finding("disk", Grade.FAIL, text, f"free some; at least {FREE_MB:.0f} MB")
-    return Finding("disk", Grade.OK, text)
-
-
-def permissions(config: DoorConfig) -> Finding:
-    """Whether others can read what they should not, or this user cannot write what it must."""
-    for path in (config.gallery, config.second_factor.file):
-        if path.exists():
-            status = path.stat()
-            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                return Finding(
-                    "permissions", Grade.WARN, f"others may use {path}", f"chmod 600 {path}"
-                )
-            if not os.access(path, os.R_OK | os.W_OK):
-                return Finding(
-                    "permissions",
-                    Grade.FAIL,
-                    f"this user may not write {path}",
-                    "run this as the door's user: sudo -u limen …",
-                )
-    return Finding("permissions", Grade.OK, "gallery and second factors are their owner's alone")
-
-
-def temperature(path: Path = THERMAL) -> Finding:
-    """The processor's temperature, where the board tells."""
-    try:
-        celsius = int(path.read_text()) / 1000
-    except (OSError, ValueError):
-        return Finding("temperature", Grade.SKIPPED, "this board does not tell")
-    text = f"{celsius:.0f} °C"
-    if celsius >= HOT_C:
-        return Finding("temperature", Grade.WARN, text, "add a heat sink or air; it slows down")
-    return Finding("temperature", Grade.OK, text)
-
-
-def throttling(path: Path = THROTTLED) -> Finding:
-    """Under-voltage and throttling, by the Raspberry Pi's firmware."""
-    try:
-        bits = int(path.read_text(), 16)
-    except (OSError, ValueError):
-        return Finding("power", Grade.SKIPPED, "this board does not tell")
-    remedy = "use the board's own power supply and a short cable; a relay's coil needs its own"
-    if bits & 0x1:
-        return Finding("power", Grade.FAIL, "the voltage is too low", remedy)
-    if bits & 0x10000:
-        return Finding("power", Grade.WARN, "the voltage was too low since boot", remedy)
-    if bits & 0x40004:
-        return Finding("power", Grade.WARN, "slowed down since boot", "see the temperature")
-    return Finding("power", Grade.OK, "voltage and clock are as they should be")
-
-
-def clock(config: DoorConfig) -> Finding:
-    """Whether hours and expiries can be kept."""
-    wall = TrustedClock(config.clock_trust)()
-    told = wall.now.isoformat(timespec="seconds")
-    if wall.trusted:
-        return Finding("clock", Grade.OK, f"{told}, trusted")
-    return Finding("clock", Grade.WARN, f"{told}, not trusted", TRUST_REMEDY)
 
 
 def hours(details: Sequence[SubjectDetails], config: DoorConfig) -> Finding:
@@ -194,7 +96,7 @@ def lock(config: DoorConfig) -> Finding:
             with ProcessLock.connect(config.lock.socket) as client:
                 state = client.state()
         except LimenError as error:
-            return _failure("lock", error)
+            return failure("lock", error)
         if state.tampered:
             return Finding("lock", Grade.FAIL, "the casing is open", "close it")
         return Finding("lock", Grade.OK, "locked" if state.locked else "let go of")
@@ -215,10 +117,57 @@ def second_factor(config: DoorConfig) -> Finding:
     try:
         held = len(SecondFactors(config.second_factor.file).subjects())
     except LimenError as error:
-        return _failure("second factor", error)
+        return failure("second factor", error)
     if held == 0:
         return Finding("second factor", Grade.FAIL, "nobody has one", "limen factor set SUBJECT")
     return Finding("second factor", Grade.OK, f"{held} subjects have one")
+
+
+def key(config: DoorConfig) -> Finding:
+    """Whether the gallery's key is there, whole and private."""
+    source = KeyFile(config.key) if config.key else credential_key() or default_key(config.gallery)
+    if os.environ.get("LIMEN_PASSPHRASE_FILE") or os.environ.get("LIMEN_KEY"):
+        return Finding("key", Grade.SKIPPED, "named by the environment")
+    if not config.gallery.exists() and not source.path.exists():
+        return Finding("key", Grade.SKIPPED, "made with the gallery")
+    try:
+        read_key_file(source.path)
+    except LimenError as error:
+        return failure("key", error)
+    beside = source.path.parent == config.gallery.parent
+    text = f"{source.path}" + (
+        ", beside the gallery: who takes the card has both" if beside else ""
+    )
+    return Finding("key", Grade.OK, text)
+
+
+def signature(bundle: Bundle, config: DoorConfig) -> Finding:
+    """Who vouches for the bundle."""
+    if config.bundle is None:
+        return Finding("signature", Grade.OK, "the bundle that ships with limen, by its digest")
+    if bundle.signer is not None:
+        return Finding("signature", Grade.OK, f"signed by {bundle.signer.key_id}, which is trusted")
+    return Finding(
+        "signature",
+        Grade.WARN,
+        "this board trusts no key, so any whole bundle is opened",
+        f"put its maker's public key into {SYSTEM_KEYS}",
+    )
+
+
+def tuning(bundle: Bundle, config: DoorConfig) -> Finding:
+    """Whether this board's best was looked for, with what is installed now."""
+    path = tuning_file(config.gallery)
+    found = read_tuning(path)
+    if config.runtime is not None or config.precision is not None:
+        return Finding("tuning", Grade.SKIPPED, "the configuration names runtime or precision")
+    if found is None:
+        return Finding("tuning", Grade.WARN, "this board was never timed", "limen tune")
+    if found.key != tuning_key(bundle):
+        return Finding(
+            "tuning", Grade.WARN, "of another bundle, runtime or machine", "limen tune again"
+        )
+    return Finding("tuning", Grade.OK, f"{found.embedder.path}, {found.embedder.median_ms:.1f} ms")
 
 
 def model(bundle: Bundle, config: DoorConfig) -> Finding:
@@ -231,22 +180,23 @@ def model(bundle: Bundle, config: DoorConfig) -> Finding:
         embedder.embed(crop)
         took_ms = 1000 * (time.perf_counter() - started_s)
     except LimenError as error:
-        return _failure("model", error)
+        return failure("model", error)
     return Finding("model", Grade.OK, f"{embedder.model_id[:8]}…, {took_ms:.0f} ms a face, one run")
 
 
 def gallery(
     bundle: Bundle, config: DoorConfig, open_gallery: Callable[[], Gallery]
 ) -> Iterator[Finding]:
-    """Whether the gallery is of this bundle, holds somebody, and is calibrated."""
+    """Whether the gallery is of this bundle, holds somebody, has an owner, and is calibrated."""
     try:
         with open_gallery() as opened:
             found, subjects = opened.model_id, opened.subjects()
             people = len(subjects)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
+            owned = has_owner(opened.store)
         expected = _models(bundle, config)[1].model_id
     except LimenError as error:
-        yield _failure("gallery", error)
+        yield failure("gallery", error)
         return
     if found != expected:
         yield Finding(
@@ -260,6 +210,10 @@ def gallery(
     else:
         yield Finding("gallery", Grade.OK, f"{people} subjects")
         yield hours([subject.details for subject in subjects], config)
+    if not owned and config.lock.kind == "gpio":
+        yield Finding(
+            "owner", Grade.FAIL, "nobody owns the gallery of a real lock", "limen owner set"
+        )
     if point is None:
         yield Finding("threshold", Grade.FAIL, "never calibrated", "limen calibrate")
     elif stale:
@@ -293,7 +247,7 @@ def see(config: DoorConfig) -> Iterator[Finding]:
                 if len(means) >= CAMERA_FRAMES or time.monotonic() > late_s:
                     break
     except LimenError as error:
-        yield _failure("camera", error)
+        yield failure("camera", error)
         return
     live = "" if is_live(config.source) else ", not a live camera"
     yield Finding("camera", Grade.OK, f"{len(means)} frames of {size}{live}")
@@ -308,9 +262,3 @@ def see(config: DoorConfig) -> Iterator[Finding]:
         )
     else:
         yield Finding("exposure", Grade.OK, f"mean grey level {mean:.0f} of 255")
-
-
-def _failure(name: str, error: LimenError) -> Finding:
-    """An error's sentence ends with its remedy."""
-    text, _, remedy = str(error).rpartition(": ")
-    return Finding(name, Grade.FAIL, text or remedy, remedy if text else "")

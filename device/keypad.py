@@ -33,6 +33,8 @@ _KEYS = {
 }
 # Half an entry that somebody walked away from is not the start of the next one's.
 FORGET_S = 10.0
+# A keypad that was unplugged is looked for again, ever more patiently.
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 
 
 class Keypad(Protocol):
@@ -98,37 +100,54 @@ class HidKeypad(_Entries):
     """A keypad or card reader that acts as a keyboard: /dev/input/by-id/…-kbd, digits and Enter.
 
     The device is grabbed, so that what is typed at the door is typed nowhere else. SourceError
-    where it cannot be opened.
+    where it cannot be opened; one that is unplugged later is waited for.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._path = path
-        self._closed = False
+        self._closed = threading.Event()
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = self._open()
         except OSError as error:
             raise SourceError(
                 f"{path}: the keypad cannot be opened ({error.strerror}): plug it in, and add this "
                 "user to the group 'input'"
             ) from error
-        with contextlib.suppress(OSError):  # a pipe, or a device that somebody else has grabbed
-            fcntl.ioctl(descriptor, _EVIOCGRAB, 1)
         self._thread = threading.Thread(
             target=self._read_on, args=(descriptor,), name="limen-keypad", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         self._thread.join(timeout=1.0)
 
+    def _open(self) -> int:
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with contextlib.suppress(OSError):  # a pipe, or a device that somebody else has grabbed
+            fcntl.ioctl(descriptor, _EVIOCGRAB, 1)
+        return descriptor
+
     def _read_on(self, descriptor: int) -> None:
-        typist = _Typist(self._clock)
+        while True:
+            why = self._read_until_it_goes(descriptor)
+            if self._closed.is_set():
+                return
+            logger.warning("%s: the keypad is gone (%s), and waited for", self._path, why)
+            found = self._wait_for_it()
+            if found is None:
+                return
+            descriptor = found
+            logger.warning("%s: the keypad is back", self._path)
+
+    def _read_until_it_goes(self, descriptor: int) -> str:
+        """Entries until the device is gone; why it is."""
+        typist = _Typist(self._clock)  # half an entry does not outlive an unplugged cable
         rest = b""
         try:
-            while not self._closed:
+            while not self._closed.is_set():
                 if not select.select([descriptor], [], [], 0.1)[0]:
                     continue
                 read = os.read(descriptor, 64 * _EVENT.size)
@@ -141,9 +160,20 @@ class HidKeypad(_Entries):
                         self.put(typist.press(code))
                 rest = rest[whole:]
         except OSError as error:
-            logger.warning("%s: the keypad is gone (%s)", self._path, error.strerror)
+            return error.strerror or "error"
         finally:
             os.close(descriptor)
+        return "it ended"
+
+    def _wait_for_it(self) -> int | None:
+        """The device, opened again once it is there; None where the door stops before that."""
+        wait_s = FIRST_WAIT_S
+        while not self._closed.wait(wait_s):
+            try:
+                return self._open()
+            except OSError:
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        return None
 
 
 class _Typist:

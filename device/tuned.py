@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -170,6 +169,8 @@ def open_picks(
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # 10 ms that a door without a choice need not spend
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

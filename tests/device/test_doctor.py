@@ -6,19 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from limen.bundle import open_bundle
+from limen.device.board_checks import clock, permissions, temperature, throttling
 from limen.device.config import DoorConfig
-from limen.device.doctor import (
-    Grade,
-    clock,
-    examine,
-    hours,
-    permissions,
-    second_factor,
-    temperature,
-    throttling,
-)
+from limen.device.doctor import examine, hours, key, second_factor, signature, tuning
 from limen.device.doctor import lock as examine_lock
 from limen.device.fakes import fake_picture
+from limen.device.findings import Grade
 from limen.device.gallery import Gallery
 from limen.device.second_factor import SecondFactors
 from limen.device.subjects import OpenHours, SubjectDetails
@@ -37,8 +31,11 @@ def test_door_with_nothing_has_a_remedy_for_everything(tmp_path: Path) -> None:
         "permissions",
         "clock",
         "lock",
+        "signature",
         "model",
+        "tuning",
         "gallery",
+        "key",
         "camera",
     } <= set(findings)
     for name in ("gallery", "camera"):
@@ -101,7 +98,10 @@ def test_clock_that_is_not_trusted_fails_a_door_with_hours(
     trusted = DoorConfig.model_validate({"clock_trust": "always"})
     assert clock(trusted).grade is hours(details, trusted).grade is Grade.OK
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    monkeypatch.setattr("limen.device.doctor.TrustedClock", lambda _: lambda: WallTime(now, False))
+    for room in ("doctor", "board_checks"):
+        monkeypatch.setattr(
+            f"limen.device.{room}.TrustedClock", lambda _: lambda: WallTime(now, False)
+        )
     assert clock(DoorConfig()).grade is Grade.WARN
     assert hours(details, DoorConfig()).grade is Grade.FAIL
     assert hours([SubjectDetails()], DoorConfig()).grade is Grade.OK
@@ -121,3 +121,29 @@ def test_lock_service_that_does_not_answer_fails(tmp_path: Path) -> None:
     assert found.grade is Grade.FAIL
     assert "limen-lock" in found.text + found.remedy
     assert examine_lock(DoorConfig()).grade is Grade.WARN
+
+
+def test_key_that_is_missing_open_to_others_or_whole(tmp_path: Path) -> None:
+    config = DoorConfig(gallery=tmp_path / "g.sqlite")
+    assert key(config).grade is Grade.SKIPPED
+    Gallery.open(config.gallery, model_id="m", create=True).close()
+    found = key(config)
+    assert (found.grade, "beside the gallery" in found.text) == (Grade.OK, True)
+    (path,) = tmp_path.glob("*key*")
+    path.chmod(0o644)
+    assert (key(config).grade, "chmod 600" in key(config).remedy) == (Grade.FAIL, True)
+    path.unlink()
+    assert key(config).grade is Grade.FAIL
+
+
+def test_bundle_that_nobody_vouches_for_and_a_board_that_was_never_timed(tmp_path: Path) -> None:
+    bundle, config = open_bundle(), DoorConfig(gallery=tmp_path / "g.sqlite")
+    assert signature(bundle, config).grade is Grade.OK
+    found = signature(bundle, config.model_copy(update={"bundle": tmp_path / "own.limen"}))
+    assert (found.grade, "trusted-keys" in found.remedy) == (Grade.WARN, True)
+    assert (tuning(bundle, config).grade, tuning(bundle, config).remedy) == (
+        Grade.WARN,
+        "limen tune",
+    )
+    named = config.model_copy(update={"precision": "int8"})
+    assert tuning(bundle, named).grade is Grade.SKIPPED

@@ -68,6 +68,24 @@ def test_half_an_entry_is_forgotten(device: Path) -> None:
     os.close(writer)
 
 
+def test_keypad_that_is_unplugged_is_waited_for_and_half_an_entry_is_not_kept(
+    device: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keypad = HidKeypad(device)
+    writer = os.open(device, os.O_WRONLY)
+    os.write(writer, typed("77"))
+    time.sleep(0.3)
+    os.close(writer)
+    device.unlink()
+    time.sleep(0.8)
+    os.mkfifo(device)
+    with device.open("wb", buffering=0) as writer_again:  # waits until somebody reads
+        writer_again.write(typed("13\n"))
+        assert wait_for(keypad) == "13"
+        keypad.close()
+    assert ["gone" in m or "back" in m for m in caplog.messages] == [True, True]
+
+
 def test_missing_keypad_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="group 'input'"):
         HidKeypad(tmp_path / "none")
