@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
