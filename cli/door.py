@@ -99,6 +99,8 @@ def run(
     ready = open_recognition(
         settings.bundle, settings.runtime, settings.precision, settings.yunet, settings.gallery
     )
+    detector, embedder = ready.detector, ready.embedder
+    del ready  # the bundle's other graphs are not needed any more: 11 MB
     lookalikes = settings.second_factor.demand is Demand.CONTESTED
     wall_clock = TrustedClock(settings.clock_trust)
     gatekeeper = make_gatekeeper(settings)
@@ -125,12 +127,12 @@ def run(
     with contextlib.ExitStack() as stack:
         # Not bound to the door's model: while a gallery moves, that may be the former one.
         opened = stack.enter_context(open_gallery(settings.gallery, key=settings.key))
-        former = open_former(opened, settings.former_bundle, settings.yunet, ready)
+        former = open_former(opened, settings.former_bundle, settings.yunet, detector)
         if settings.lock.kind == "gpio":
             require_owner(opened)
         recogniser = load_recogniser(
             opened,
-            ready.embedder.model_id,
+            embedder.model_id,
             find_lookalikes=lookalikes,
             wall_clock=wall_clock,
             former=former,
@@ -161,7 +163,7 @@ def run(
             frames = FrameClock(open_source(settings.source))
             clock = time.monotonic if live else frames
         lock = stack.enter_context(open_lock(settings.lock, clock))
-        door = make_door(settings, ready.detector, ready.embedder, recogniser, gatekeeper, lock)
+        door = make_door(settings, detector, embedder, recogniser, gatekeeper, lock)
         reason = run_door(
             frames,
             door,

@@ -97,11 +97,11 @@ def open_recognition(
 
 
 def open_former(
-    gallery: Gallery, bundle: Path | None, yunet: Path | None, ready: Recognition
+    gallery: Gallery, bundle: Path | None, yunet: Path | None, detector: Detector
 ) -> Former | None:
     """The model that the gallery has come from, where it is on its way and the bundle is named.
 
-    yunet: the finder of both; ready: what the door runs itself.
+    yunet: the finder of both; detector: what the door runs itself.
     """
     from limen.bundle import open_bundle
     from limen.device.former import former_of
@@ -112,7 +112,7 @@ def open_former(
     if move is None:
         note("the gallery is not on its way to another model: former_bundle is not needed any more")
         return None
-    return former_of(open_bundle(bundle), move.former, ready.detector, yunet)
+    return former_of(open_bundle(bundle), move.former, detector, yunet)
 
 
 def gallery_path(path: Path | None) -> Path:

@@ -196,7 +196,7 @@ def _session(
             ready.embedder.model_id,
             find_lookalikes=True,
             wall_clock=clock,
-            former=open_former(opened, settings.former_bundle, settings.yunet, ready),
+            former=open_former(opened, settings.former_bundle, settings.yunet, ready.detector),
         )
         if threshold is not None:
             references = opened.references()
