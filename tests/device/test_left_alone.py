@@ -39,6 +39,7 @@ from limen.device.runtime import run_door
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import ArraySource
 from limen.device.subjects import DAYS, SubjectDetails
+from limen.device.trusted_clock import TrustedClock
 from limen.device.values import Frame, Verdict
 from limen.device.watch import Attendants, StopReason
 from limen.errors import ConfigError, GalleryError, LockError, SourceError
