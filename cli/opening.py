@@ -59,7 +59,7 @@ def open_by_hand(
                 with ProcessLock.start(lock.settings()) as own:
                     own.open_by_hand(pulse_s)
                     note(f"open for {pulse_s:g} s")
-                    while not own.is_locked:
+                    while not own.state().locked:  # who drives nothing is told nothing unasked
                         time.sleep(0.05)
         except LockError as error:
             opened.audit.note("opening by hand refused", {"seconds": pulse_s})

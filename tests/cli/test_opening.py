@@ -96,6 +96,20 @@ def test_whoever_may_not_does_not(door: Path, who: str, passphrase: str) -> None
     assert "True" not in levels(door)
 
 
+def test_a_lock_that_no_service_owns_is_driven_for_the_pulse_alone(
+    door: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPIOZERO_PIN_FACTORY", "mock")
+    door.write_text(
+        "\n".join(line for line in door.read_text().split("\n") if "socket" not in line)
+    )
+    begun_s = time.monotonic()
+    result = run(door, "owner", OWNER)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert time.monotonic() - begun_s >= 0.5
+    assert "opened for 0.5 s" in result.output
+
+
 def test_the_locks_own_limit_holds_for_the_owner_too(door: Path) -> None:
     result = run(door, "owner", OWNER, "--seconds", "3")
     assert isinstance(result.exception, LockError)
