@@ -29,8 +29,9 @@ from limen.device.event_file import EventFile
 from limen.device.events import JsonLines
 from limen.device.fakes import fake_operating_point
 from limen.device.gallery import Gallery
+from limen.device.loading import load_recogniser
 from limen.device.lock import SimulatedLock
-from limen.device.runtime import Attendants, load_recogniser, run_door
+from limen.device.runtime import Attendants, run_door
 from limen.device.sources import ArraySource, FrameClock
 from limen.images import read_picture
 from limen.recognition import acquire
