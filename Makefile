@@ -5,7 +5,7 @@ DEMO_ENV := .venv
 TEST_ENV := .venv-test
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all test-board test-board-long format clean
 
 demo: $(DEMO_ENV)/installed  ## install, then play a day at a simulated door
 	$(DEMO_ENV)/bin/limen demo --out demo-out
@@ -21,10 +21,17 @@ test: test-env  ## install everything the tests need, then run them
 	$(TEST_ENV)/bin/ruff format --check .
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/lint-imports
-	$(TEST_ENV)/bin/pytest -m 'not slow'
+	$(TEST_ENV)/bin/pytest -m 'not slow and not emulated and not camera'
 
-test-all: test-env  ## the slow ones too
+test-all: test-env  ## the slow ones too, and the stand-ins for a board
 	$(TEST_ENV)/bin/pytest
+
+# A board without a board (docs/testing.md): what is missing here is skipped, with the reason.
+test-board: test-env  ## ARM wheels, picamera2, RTSP, a soak of 20,000 frames
+	$(TEST_ENV)/bin/pytest tests/board
+
+test-board-long: test-env  ## only what `make test` leaves out of it
+	$(TEST_ENV)/bin/pytest tests/board -m 'slow or emulated or camera'
 
 .PHONY: test-env
 test-env:

@@ -65,10 +65,7 @@ def inspect(
         default = graph.precision == manifest.default_precision and graph.role == "embedder"
         rows.append(
             [
-                graph.path,
-                graph.role,
-                graph.runtime,
-                graph.precision + (" (default)" if default else ""),
+                graph.path + (" *" if default else ""),
                 "any" if graph.batch is None else str(graph.batch),
                 f"{graph.bytes / 1e6:.2f}",
                 f"{row.mean_cosine:.4f}" if row else "–",
@@ -78,13 +75,17 @@ def inspect(
     print_table(
         f"{manifest.name}, sealed {manifest.created_at}, sequence {manifest.sequence}, "
         f"weights: {manifest.licence.weights}",
-        ["graph", "role", "runtime", "precision", "batch", "MB", "cosine", "ΔFNMR at FMR 1e-3"],
+        ["graph (* default)", "batch", "MB", "cosine", "ΔFNMR at FMR 1e-3"],
         rows,
     )
     signers = ", ".join(s.key_id for s in bundle.signatures)
     say(f"signed by: {signers} (unchecked; see 'limen bundle verify')" if signers else "not signed")
     if manifest.cohort:
-        say(f"cohort: {manifest.cohort.embeddings} embeddings of {manifest.cohort.subjects} people")
+        by = manifest.cohort.graph or f"a network at {manifest.cohort.precision}"
+        say(
+            f"cohort: {manifest.cohort.embeddings} embeddings of {manifest.cohort.subjects} people, "
+            f"by {by}"
+        )
     if manifest.golden:
         say(f"golden inputs: {manifest.golden.inputs} for {len(manifest.golden.expected)} graphs")
     if manifest.gate and manifest.gate.allowed:

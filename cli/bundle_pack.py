@@ -7,8 +7,9 @@ from typing import Annotated, cast
 
 import typer
 
+from limen.cli.gate_output import print_gate
 from limen.cli.options import JsonOption
-from limen.cli.output import note, print_table, say, say_json
+from limen.cli.output import note, say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -82,11 +83,12 @@ def pack(
     if json:
         say_json(manifest.model_dump(mode="json"))
         return
-    from limen.export.gate_table import HEADING, gate_caption, gate_rows
-
     assert manifest.gate is not None
-    sizes = {graph.path: graph.bytes for graph in manifest.graphs}
-    print_table(f"{out}: {gate_caption(manifest.gate)}", HEADING, gate_rows(manifest.gate, sizes))
+    print_gate(f"{out}", manifest.gate, {graph.path: graph.bytes for graph in manifest.graphs})
     if manifest.cohort is None:
-        say("no cohort: calibration will have only the people who are enrolled (see --data)")
+        say(
+            "no cohort: it embeds, compares and identifies, but enrolling and calibrating need "
+            "strangers: 'limen prepare PICTURES --cohort 0.5 --out FOLDER', then pack with "
+            "--data FOLDER"
+        )
     say(f"next: limen evaluate --bundle {out}, and enrol anew: another network, other templates")

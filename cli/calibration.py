@@ -12,6 +12,7 @@ from limen.cli.options import (
     GalleryOption,
     JsonOption,
     PrecisionOption,
+    Recognition,
     RuntimeOption,
     YuNetOption,
     gallery_path,
@@ -21,7 +22,6 @@ from limen.cli.options import (
 from limen.cli.output import EXIT_NO, note, now_utc, percent, print_table, say, say_json
 
 if TYPE_CHECKING:
-    from limen.bundle import Bundle
     from limen.calibration.operating_point import OperatingPoint
     from limen.device.calibration import Calibration, Wish
     from limen.device.gallery import Gallery
@@ -78,7 +78,7 @@ def calibrate(
     )
     ready = open_recognition(bundle, runtime, precision, yunet, gallery_path(gallery))
     with open_gallery(gallery, model_id=ready.embedder.model_id, need="calibrate") as opened:
-        _calibrate(opened, ready.bundle, wish, what_if=what_if, keep=not dry_run, json=json)
+        _calibrate(opened, ready, wish, what_if=what_if, keep=not dry_run, json=json)
 
 
 def recalibrate(
@@ -117,11 +117,11 @@ def recalibrate(
             else:
                 say(f"nothing has changed since {before.calibrated_at}: the threshold stays")
             return
-        _calibrate(opened, ready.bundle, same_wish(before), what_if=None, keep=True, json=json)
+        _calibrate(opened, ready, same_wish(before), what_if=None, keep=True, json=json)
 
 
 def _calibrate(
-    gallery: Gallery, bundle: Bundle, wish: Wish, *, what_if: int | None, keep: bool, json: bool
+    gallery: Gallery, ready: Recognition, wish: Wish, *, what_if: int | None, keep: bool, json: bool
 ) -> None:
     import numpy as np
 
@@ -136,7 +136,9 @@ def _calibrate(
     from limen.errors import CalibrationError
 
     try:
-        found = find_operating_point(gallery, bundle, wish, calibrated_at=now_utc())
+        found = find_operating_point(
+            gallery, ready.bundle, wish, calibrated_at=now_utc(), graph=ready.graph
+        )
     except InsufficientEvidenceError as error:
         _refuse(error, json)
         raise typer.Exit(EXIT_NO) from error

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -22,6 +23,7 @@ from limen.cli.options import (
     SourceOption,
     YuNetOption,
     gallery_path,
+    open_former,
     open_gallery,
     open_recognition,
     require_owner,
@@ -48,6 +50,10 @@ def run(
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
     yunet: YuNetOption = None,
+    former_bundle: Annotated[
+        Path | None,
+        typer.Option(help="The bundle that the gallery is moving away from, served beside it."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Watch the door: frame, decision, lock. Events go to stdout, one JSON object a line.
@@ -78,6 +84,7 @@ def run(
         "source": source,
         "gallery": gallery if config or gallery else gallery_path(None),
         "bundle": bundle,
+        "former_bundle": former_bundle,
         "runtime": runtime,
         "precision": precision,
         "yunet": yunet,
@@ -92,6 +99,8 @@ def run(
     ready = open_recognition(
         settings.bundle, settings.runtime, settings.precision, settings.yunet, settings.gallery
     )
+    detector, embedder = ready.detector, ready.embedder
+    del ready  # the bundle's other graphs are not needed any more: 11 MB
     lookalikes = settings.second_factor.demand is Demand.CONTESTED
     wall_clock = TrustedClock(settings.clock_trust)
     gatekeeper = make_gatekeeper(settings)
@@ -116,16 +125,17 @@ def run(
         )
 
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(
-            open_gallery(settings.gallery, model_id=ready.embedder.model_id, key=settings.key)
-        )
+        # Not bound to the door's model: while a gallery moves, that may be the former one.
+        opened = stack.enter_context(open_gallery(settings.gallery, key=settings.key))
+        former = open_former(opened, settings.former_bundle, settings.yunet, detector)
         if settings.lock.kind == "gpio":
             require_owner(opened)
         recogniser = load_recogniser(
             opened,
-            ready.embedder.model_id,
+            embedder.model_id,
             find_lookalikes=lookalikes,
             wall_clock=wall_clock,
+            former=former,
         )
         keypad = open_keypad(settings)
         if keypad is not None:
@@ -153,7 +163,7 @@ def run(
             frames = FrameClock(open_source(settings.source))
             clock = time.monotonic if live else frames
         lock = stack.enter_context(open_lock(settings.lock, clock))
-        door = make_door(settings, ready.detector, ready.embedder, recogniser, gatekeeper, lock)
+        door = make_door(settings, detector, embedder, recogniser, gatekeeper, lock)
         reason = run_door(
             frames,
             door,
@@ -169,6 +179,7 @@ def run(
                 reload=reload,
                 find_lookalikes=lookalikes,
                 wall_clock=wall_clock,
+                former=former,
             ),
         )
     note(f"stopped: {reason.value}; the door is locked")

@@ -204,3 +204,32 @@ def row_named(word: str, names: tuple[str, ...]) -> int:
     raise ConfigError(
         f"'{word}': with --embeddings it is a name of the file, or a row from 0 to {len(names) - 1}"
     )
+
+
+def looked_at(
+    words: list[str], embeddings: Path | None, options: SightOptions
+) -> tuple[NDArray[np.float32], str, Material]:
+    """Embeddings (k, D) of unit norm and their model.
+
+    words: pictures, of which the first thing seen counts; with embeddings, names or rows.
+    """
+    import numpy as np
+
+    from limen.uses.embedding_file import read_embeddings
+
+    if embeddings is not None:
+        found = read_embeddings(embeddings)
+        rows = np.array([row_named(word, found.name) for word in words])
+        return found.take(rows).unit(), found.model_id, Material(found)
+    bundle, sight = options.open()
+    looked = np.stack([look_at(Path(word), sight) for word in words])
+    return looked, sight.model_id, Material(_nothing(looked, sight.model_id), bundle, sight)
+
+
+def _nothing(rows: NDArray[np.float32], model_id: str) -> EmbeddingSet:
+    import numpy as np
+
+    from limen.uses.embedding_set import EmbeddingSet
+
+    names = tuple(str(row) for row in range(len(rows)))
+    return EmbeddingSet(names, rows, np.full(len(rows), -1, np.int64), (), model_id)

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from limen.cli.gate_output import print_gate
 from limen.cli.options import JsonOption
-from limen.cli.output import note, print_table, say, say_json
+from limen.cli.output import note, say, say_json
 
 LayersOption = Annotated[
     bool, typer.Option("--layers", help="Show each int8 layer's error; --keep-float's names.")
@@ -105,15 +106,9 @@ def export(
     if json:
         say_json(manifest.model_dump(mode="json"))
         return
-    from limen.export.gate_table import HEADING, gate_caption, gate_rows
-
     assert manifest.gate is not None
     sizes = {graph.path: graph.bytes for graph in manifest.graphs}
-    print_table(
-        f"{out}, {out.stat().st_size / 1e6:.2f} MB: {gate_caption(manifest.gate)}",
-        HEADING,
-        gate_rows(manifest.gate, sizes),
-    )
+    print_gate(f"{out}, {out.stat().st_size / 1e6:.2f} MB", manifest.gate, sizes)
     say(f"default precision: {manifest.default_precision}")
     for breach in manifest.gate.allowed:
         say(f"allowed: {breach}")

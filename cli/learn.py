@@ -19,19 +19,14 @@ from limen.cli.embedding_options import (
     RegionOption,
     SheetOption,
     SightOptions,
-    look_at,
+    looked_at,
     open_material,
-    row_named,
 )
 from limen.cli.options import BundleOption, JsonOption, PrecisionOption, RuntimeOption, YuNetOption
 from limen.cli.output import EXIT_NO, note, print_table, say, say_json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from limen.uses.classes import Answer, Classes, Rejection, Rule
-    from limen.uses.embedding_set import EmbeddingSet
 
 ClassesOption = Annotated[
     Path, typer.Option("--classes", help="The file of classes; 'limen learn' makes it.")
@@ -73,7 +68,7 @@ def learn(
         kept = read_classes(classes).forget(name)
     else:
         options = SightOptions(domain, region, bundle, runtime, precision, yunet)
-        rows, model_id, _ = _looked_at(examples or [], embeddings, options)
+        rows, model_id, _ = looked_at(examples or [], embeddings, options)
         before = (
             read_classes(classes) if classes.exists() else Classes.none(rows.shape[1], model_id)
         )
@@ -121,7 +116,7 @@ def classify(
 
     ready = read_classes(classes)
     options = SightOptions(domain, region, bundle, runtime, precision, yunet)
-    rows, model_id, material = _looked_at(probes, embeddings, options)
+    rows, model_id, material = looked_at(probes, embeddings, options)
     if model_id != ready.model_id:
         raise ModelMismatchError(
             f"{classes} is of model {ready.model_id[:8] or 'unknown'}, the probes of "
@@ -218,32 +213,6 @@ def few_shot(
     print_table(title, ["figure", "value"], rows)
 
 
-def _looked_at(
-    words: list[str], embeddings: Path | None, options: SightOptions
-) -> tuple[NDArray[np.float32], str, Material | None]:
-    """Embeddings (k, D) of unit norm and their model; the material where pictures were looked at."""
-    import numpy as np
-
-    from limen.uses.embedding_file import read_embeddings
-
-    if embeddings is not None:
-        found = read_embeddings(embeddings)
-        rows = np.array([row_named(word, found.name) for word in words])
-        return found.take(rows).unit(), found.model_id, Material(found)
-    bundle, sight = options.open()
-    looked = np.stack([look_at(Path(word), sight) for word in words])
-    return looked, sight.model_id, Material(_nothing(looked, sight.model_id), bundle, sight)
-
-
-def _nothing(rows: NDArray[np.float32], model_id: str) -> EmbeddingSet:
-    import numpy as np
-
-    from limen.uses.embedding_set import EmbeddingSet
-
-    names = tuple(str(row) for row in range(len(rows)))
-    return EmbeddingSet(names, rows, np.full(len(rows), -1, np.int64), (), model_id)
-
-
 def _rejection(
     ready: Classes,
     rule: Rule,
@@ -251,14 +220,14 @@ def _rejection(
     max_fpir: float,
     confidence: float,
     cohort: Path | None,
-    material: Material | None,
+    material: Material,
     options: SightOptions,
 ) -> Rejection:
     from limen.uses.classes import Rejection, rejection_by_each_other, rejection_by_strangers
 
     if threshold is not None:
         return Rejection(threshold, "as named")
-    strangers = material.strangers(cohort, options) if material is not None else None
+    strangers = material.strangers(cohort, options)
     if strangers is None:
         return rejection_by_each_other(ready, rule)
     return rejection_by_strangers(ready, rule, strangers, max_fpir, confidence)

@@ -29,6 +29,7 @@ from limen.cli import (
     gallery,
     learn,
     matching,
+    migration,
     moving,
     opening,
     owner,
@@ -79,7 +80,8 @@ def options(
 
 for part in (
     *(demo, enrolment, subjects, moving, adaptation, calibration, matching),
-    *(door, opening, gallery, audit, owner, doctor, tuning, factor, replay, service),
+    *(door, opening, gallery, migration, audit, owner),
+    *(doctor, tuning, factor, replay, service),
     *(pictures, search, cluster, anomaly, learn),
     *(bundle, preparation, workstation, export, finder),
 ):

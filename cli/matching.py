@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limen.cli.embedding_options import (
+    CohortOption,
+    Domain,
+    DomainOption,
+    EmbeddingsOption,
+    RegionOption,
+    SightOptions,
+    looked_at,
+)
 from limen.cli.options import (
     BundleOption,
     GalleryOption,
@@ -41,7 +50,14 @@ def verify(
     max_fmr: Annotated[
         float, typer.Option(help="For two pictures: the false match rate among strangers.")
     ] = 1e-3,
+    threshold: Annotated[
+        float | None, typer.Option(help="For two pictures: the score from which on they match.")
+    ] = None,
+    cohort: CohortOption = None,
+    embeddings: EmbeddingsOption = None,
     gallery: GalleryOption = None,
+    domain: DomainOption = Domain.FACES,
+    region: RegionOption = None,
     bundle: BundleOption = None,
     runtime: RuntimeOption = None,
     precision: PrecisionOption = None,
@@ -55,24 +71,67 @@ def verify(
 
     if len(pictures) != (2 if claim is None else 1):
         raise ConfigError("name two pictures, or one picture and --claim SUBJECT")
+    elsewhere = domain is Domain.WHOLE or embeddings is not None or region is not None
+    if claim is not None and (elsewhere or threshold is not None or cohort is not None):
+        raise ConfigError(
+            "--claim goes by the gallery, its faces and its threshold; 'limen classify' names "
+            "pictures of anything else"
+        )
+    if elsewhere or threshold is not None or cohort is not None:
+        options = SightOptions(domain, region, bundle, runtime, precision, yunet)
+        _verify_anything(
+            [str(p) for p in pictures], embeddings, options, threshold, cohort, max_fmr, json
+        )
+        return
     where = gallery_path(gallery) if claim is not None else None
     ready = open_recognition(bundle, runtime, precision, yunet, where)
     samples = [_acquire(picture, ready) for picture in pictures]
     if claim is None:
-        cohort = ready.bundle.cohort()
-        _, strangers = mated_and_non_mated(cohort.embeddings, cohort.subject)
-        threshold = threshold_at_fmr(strangers, max_fmr)
+        people = ready.bundle.cohort()
+        _, strangers = mated_and_non_mated(people.embeddings, people.subject)
+        bar = threshold_at_fmr(strangers, max_fmr)
         score = float(samples[0].embedding @ samples[1].embedding)
         basis = f"FMR {max_fmr:g} among {len(strangers):,} pairs of the bundle's strangers"
     else:
         with _open_calibrated(gallery, ready) as (opened, point):
             from limen.device.recogniser import Recogniser
 
-            threshold = point.threshold
-            score = (
-                Recogniser(opened.templates(), threshold).verify(samples[0].embedding, claim).score
-            )
+            bar = point.threshold
+            score = Recogniser(opened.templates(), bar).verify(samples[0].embedding, claim).score
             basis = f"calibrated for FMR {point.max_fmr:g} at {point.calibrated_at}"
+    _say_match(score, bar, basis, claim, ready.embedder.model_id, json)
+
+
+def _verify_anything(
+    pictures: list[str],
+    embeddings: Path | None,
+    options: SightOptions,
+    threshold: float | None,
+    cohort: Path | None,
+    max_fmr: float,
+    json: bool,
+) -> None:
+    """Whole pictures, regions or embeddings from elsewhere, at a threshold that strangers give."""
+    from limen.errors import ConfigError
+
+    rows, model_id, material = looked_at(pictures, embeddings, options)
+    score, basis = float(rows[0] @ rows[1]), "as named"
+    if threshold is None:
+        strangers = material.strangers(cohort, options)
+        if strangers is None:
+            raise ConfigError(
+                "nothing says from where on two match: name --cohort FILE.npz, labelled embeddings "
+                "of the same model, or --threshold"
+            )
+        threshold = strangers.threshold(max_fmr)
+        basis = f"FMR {max_fmr:g} among pairs of {strangers.where}"
+    _say_match(score, threshold, basis, None, model_id, json)
+
+
+def _say_match(
+    score: float, threshold: float, basis: str, claim: str | None, model_id: str, json: bool
+) -> None:
+    """Say it, and leave with the exit code that says it too."""
     match = score >= threshold
     if json:
         say_json(
@@ -82,7 +141,7 @@ def verify(
                 "threshold": threshold,
                 "basis": basis,
                 "claim": claim,
-                "model_id": ready.embedder.model_id,
+                "model_id": model_id,
             }
         )
     else:

@@ -15,9 +15,11 @@ from limen.cli.output import note
 if TYPE_CHECKING:
     from limen.bundle import Bundle
     from limen.detection import Detector
+    from limen.device.former import Former
     from limen.device.gallery import Gallery
     from limen.device.gallery.keys import KeySource, Passphrase
     from limen.embedder import Embedder
+    from limen.manifest import Graph
 
 BundleOption = Annotated[
     Path | None,
@@ -58,11 +60,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 
 @dataclass(frozen=True)
 class Recognition:
-    """A bundle with its finder and embedder opened."""
+    """A bundle with its finder and embedder opened. graph: the one that the embedder runs."""
 
     bundle: Bundle
     detector: Detector
     embedder: Embedder
+    graph: Graph
 
 
 def open_recognition(
@@ -84,7 +87,32 @@ def open_recognition(
     detector, embedder = open_models(
         opened, gallery, runtime=runtime, precision=precision, yunet=yunet
     )
-    return Recognition(opened, detector, embedder)
+    manifest = opened.manifest
+    graph = next(
+        graph
+        for graph in manifest.graphs
+        if manifest.model_id(graph, detector.detector_id) == embedder.model_id
+    )
+    return Recognition(opened, detector, embedder, graph)
+
+
+def open_former(
+    gallery: Gallery, bundle: Path | None, yunet: Path | None, detector: Detector
+) -> Former | None:
+    """The model that the gallery has come from, where it is on its way and the bundle is named.
+
+    yunet: the finder of both; detector: what the door runs itself.
+    """
+    from limen.bundle import open_bundle
+    from limen.device.former import former_of
+
+    if bundle is None:
+        return None
+    move = gallery.move_under_way()
+    if move is None:
+        note("the gallery is not on its way to another model: former_bundle is not needed any more")
+        return None
+    return former_of(open_bundle(bundle), move.former, detector, yunet)
 
 
 def gallery_path(path: Path | None) -> Path:

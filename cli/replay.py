@@ -19,6 +19,7 @@ from limen.cli.options import (
     RuntimeOption,
     YuNetOption,
     gallery_path,
+    open_former,
     open_gallery,
     open_recognition,
 )
@@ -189,9 +190,13 @@ def _session(
     ready = open_recognition(
         settings.bundle, settings.runtime, settings.precision, settings.yunet, gallery
     )
-    with open_gallery(gallery, model_id=ready.embedder.model_id, key=settings.key) as opened:
+    with open_gallery(gallery, key=settings.key) as opened:
         recogniser = load_recogniser(
-            opened, ready.embedder.model_id, find_lookalikes=True, wall_clock=clock
+            opened,
+            ready.embedder.model_id,
+            find_lookalikes=True,
+            wall_clock=clock,
+            former=open_former(opened, settings.former_bundle, settings.yunet, ready.detector),
         )
         if threshold is not None:
             references = opened.references()

@@ -209,7 +209,10 @@ class Bundle:
         """The strangers of a calibration. BundleError where the bundle carries none."""
         part = self.manifest.cohort
         if part is None:
-            raise BundleError(f"{self._name} carries no cohort; calibrate with another bundle")
+            raise BundleError(
+                f"{self._name} carries no cohort, so there are no strangers to compare with; make "
+                "it again from a folder that has some ('limen prepare --cohort'), or use another"
+            )
         return decode_cohort(self.part(part.path), self.manifest.embedding_size)
 
 
@@ -331,6 +334,11 @@ def _check_names(manifest: Manifest, found: set[str], name: str) -> None:
     for graph in (*manifest.graphs, *manifest.finder_graphs):
         if graph.sha256 not in graph.equivalents:
             raise BundleError(f"{name}: graph '{graph.path}' is not among its own 'equivalents'")
+    cohort = manifest.cohort
+    if cohort is not None and cohort.graph not in {None, *(g.path for g in manifest.graphs)}:
+        raise BundleError(
+            f"{name}: 'cohort.graph' is '{cohort.graph}', which is no graph of the embedder's"
+        )
     beside = found - set(paths) - {MANIFEST, SIGNATURES}
     if beside:
         raise BundleError(f"{name}: '{sorted(beside)[0]}' is inside but not in {MANIFEST}")

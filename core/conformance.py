@@ -1,7 +1,8 @@
 """Conformance: does this very board do with a bundle what the exporting machine did?
 
 The golden inputs are aligned, embedded by every graph whose runtime is installed, and compared
-with what the bundle expects: embeddings within a tolerance, decisions exactly.
+with what the bundle expects: embeddings within a tolerance, decisions exactly. The finder's graphs
+look at a scene of them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from numpy.typing import NDArray
 from limen.bundle import Bundle
 from limen.embedder import Embedder
 from limen.errors import BundleError, LimenError, RuntimeUnavailableError
-from limen.golden import decode_golden, pair_scores
-from limen.manifest import GoldenExpectation, Graph
+from limen.golden import GoldenInputs, decode_golden, pair_scores
+from limen.golden_finder import compare_answers, scene_answers
+from limen.manifest import (
+    FinderExpectation,
+    Golden,
+    GoldenExpectation,
+    Graph,
+    GraphFinder,
+    RuntimeGraph,
+)
+from limen.runtimes import open_session
 
 Outcome = Literal["conforms", "differs", "not run"]
 
@@ -26,8 +36,9 @@ Outcome = Literal["conforms", "differs", "not run"]
 class GraphConformance:
     """One graph on this board.
 
-    distance: the largest Euclidean distance of an embedding from the expected one; changed: how
-    many of `decisions` pairs were decided otherwise. Both are None where the graph was not run;
+    distance: the largest Euclidean distance of an embedding from the expected one, for a finder's
+    graph the mean absolute difference of its answers; changed: how many of `decisions` pairs, or
+    cells, were decided otherwise. Both are None where the graph was not run;
     `reason` then says why, and where it differs, how.
     """
 
@@ -82,6 +93,54 @@ def replay(
             results.append(_not_run(graph, row, "not run", str(error)))
         except LimenError as error:  # the runtime refuses the graph, or it gives no embeddings
             results.append(_not_run(graph, row, "differs", str(error)))
+    return results + _finder_replayed(bundle, golden, inputs, threads)
+
+
+def _finder_replayed(
+    bundle: Bundle, golden: Golden, inputs: GoldenInputs, threads: int
+) -> list[GraphConformance]:
+    """The finder's graphs on the golden scene; none in bundles that were sealed without it."""
+    finder = bundle.manifest.finder
+    if not golden.finder:
+        return []
+    if not isinstance(finder, GraphFinder):
+        raise BundleError("the golden inputs name a finder's graphs, and the bundle has no such")
+    graphs = {graph.path: graph for graph in finder.graphs}
+    results = []
+    for row in golden.finder:
+        graph = graphs.get(row.path)
+        if graph is None:
+            raise BundleError(f"the golden inputs name '{row.path}', which is no finder's graph")
+        try:
+            session = open_session(graph.runtime, bytes(bundle.part(graph.path)), threads)
+            answers = scene_answers(session, graph.layout, finder, inputs.pictures)
+            difference, decisions, changed = compare_answers(
+                bundle.part(golden.path), row, answers, finder.min_confidence
+            )
+        except RuntimeUnavailableError as error:
+            results.append(_not_run(graph, row, "not run", str(error)))
+            continue
+        except LimenError as error:
+            results.append(_not_run(graph, row, "differs", str(error)))
+            continue
+        reasons = []
+        if not difference <= row.max_difference:
+            reasons.append(f"answers are {difference:.1e} off, {row.max_difference:.0e} is allowed")
+        if changed:
+            reasons.append(f"{changed} of {decisions} cells are decided otherwise, none may be")
+        results.append(
+            GraphConformance(
+                path=graph.path,
+                runtime=graph.runtime,
+                precision=graph.precision,
+                outcome="differs" if reasons else "conforms",
+                distance=difference,
+                max_distance=row.max_difference,
+                decisions=decisions,
+                changed=changed,
+                reason="; ".join(reasons),
+            )
+        )
     return results
 
 
@@ -115,7 +174,10 @@ def _compared(
 
 
 def _not_run(
-    graph: Graph, row: GoldenExpectation, outcome: Outcome, reason: str
+    graph: RuntimeGraph,
+    row: GoldenExpectation | FinderExpectation,
+    outcome: Outcome,
+    reason: str,
 ) -> GraphConformance:
     return GraphConformance(
         path=graph.path,
@@ -123,7 +185,9 @@ def _not_run(
         precision=graph.precision,
         outcome=outcome,
         distance=None,
-        max_distance=row.max_distance,
+        max_distance=(
+            row.max_distance if isinstance(row, GoldenExpectation) else row.max_difference
+        ),
         decisions=0,
         changed=None,
         reason=reason,

@@ -7,9 +7,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from limen.alignment import CROP_PX
 from limen.errors import BundleError, PictureError
+from limen.images import letterbox
 from limen.runtimes import Session
 from limen.scaling import Scaling
+
+_ALIGNED = (CROP_PX, CROP_PX, 3)
 
 
 class Embedder(Protocol):
@@ -68,7 +72,14 @@ class RuntimeEmbedder:
         return unit_norm(vectors)
 
     def prepared(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, H, W, 3) uint8 RGB -> what the graph takes: its colours, scale and layout."""
+        """(N, H, W, 3) uint8 RGB -> what the graph takes: its size, colours, scale and layout.
+
+        Crops of the size that faces are aligned at are scaled to the graph's, as the export scaled
+        those of cohort and gate.
+        """
+        if aligned.shape[1:] == _ALIGNED and aligned.shape[1:] != self._shape:
+            side_px = self._shape[0]
+            aligned = np.stack([letterbox(crop, side_px) for crop in aligned])
         if aligned.ndim != 4 or aligned.shape[1:] != self._shape or aligned.dtype != np.uint8:
             raise PictureError(
                 f"expected aligned crops (N, {', '.join(map(str, self._shape))}) uint8, "

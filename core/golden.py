@@ -8,7 +8,7 @@ whatever the formula becomes: align by the landmarks, embed, compare each with e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from limen.alignment import CROP_PX, TEMPLATE_XY, align
 from limen.arrays import pack_arrays, unpack_arrays
 from limen.embedder import Embedder
 from limen.errors import BundleError
-from limen.manifest import Golden, GoldenExpectation, Precision
+from limen.manifest import FinderExpectation, Golden, GoldenExpectation, Precision
 
 GOLDEN_FILE = "golden.npz"
 PICTURE_PX = 48
@@ -102,13 +102,18 @@ def pair_scores(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray((values[first] * values[second]).sum(1), np.float64)
 
 
-def encode_golden(inputs: GoldenInputs, expected: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """The part of a bundle. expected: (n, D) embeddings by graph."""
+def encode_golden(
+    inputs: GoldenInputs,
+    expected: Mapping[str, NDArray[np.float32]],
+    finder: Mapping[str, NDArray[Any]] | None = None,
+) -> bytes:
+    """The part of a bundle. expected: (n, D) embeddings by graph; finder: arrays of its answers."""
     arrays: dict[str, NDArray[Any]] = {
         "pictures": inputs.pictures,
         "landmarks_xy": inputs.landmarks_xy,
     }
-    return pack_arrays(arrays | {f"embeddings/{p}": rows for p, rows in sorted(expected.items())})
+    arrays |= {f"embeddings/{p}": rows for p, rows in sorted(expected.items())}
+    return pack_arrays(arrays | dict(sorted((finder or {}).items())))
 
 
 def decode_golden(
@@ -143,17 +148,20 @@ def make_golden(
     embedders: Mapping[str, tuple[Precision, Embedder]],
     px: int,
     other_kernels: Mapping[str, Embedder] | None = None,
+    finder: Sequence[tuple[FinderExpectation, Mapping[str, NDArray[Any]]]] = (),
 ) -> tuple[bytes, Golden]:
     """Draw the inputs, run every graph on them, and return the part and its manifest entry.
 
     embedders: precision and embedder by the graph's path; other_kernels: the same graphs on other
-    kernels, for those that have them.
+    kernels, for those that have them; finder: what its graphs must answer, of
+    `limen.golden_finder.finder_expectation`.
     """
     inputs = draw_golden_inputs()
     crops = inputs.crops(px)
     embeddings = {path: embedder.embed(crops) for path, (_, embedder) in embedders.items()}
     otherwise = {path: e.embed(crops) for path, e in (other_kernels or {}).items()}
-    content = encode_golden(inputs, embeddings)
+    answers = {name: rows for _, arrays in finder for name, rows in arrays.items()}
+    content = encode_golden(inputs, embeddings, answers)
     entry = Golden(
         path=GOLDEN_FILE,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -163,6 +171,7 @@ def make_golden(
             expectation(path, precision, embeddings[path], otherwise.get(path))
             for path, (precision, _) in embedders.items()
         ),
+        finder=tuple(entry for entry, _ in finder),
     )
     return content, entry
 

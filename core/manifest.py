@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,11 +68,26 @@ class FinderGraph(RuntimeGraph):
 
 
 class Cohort(Part):
-    """Embeddings of people no door knows: the strangers of a calibration."""
+    """Embeddings of people no door knows: the strangers of a calibration.
+
+    precision, graph: what embedded them; graph is None where it was no graph of the bundle, as in
+    those that were sealed before it was written down.
+    """
 
     subjects: int = Field(ge=2)
     embeddings: int = Field(ge=2)
     precision: Precision
+    graph: PartName | None = None
+
+    def is_of(self, graph: Graph, graphs: Sequence[Graph]) -> bool:
+        """Whether the strangers were embedded as `graph` embeds; graphs: all of the bundle's.
+
+        Graphs that the export proved to be the same embed alike.
+        """
+        own = next((g for g in graphs if g.path == self.graph), None)
+        if own is None:
+            return graph.precision == self.precision
+        return graph.precision == own.precision and graph.sha256 in own.equivalents
 
 
 class GoldenExpectation(BaseModel):
@@ -91,6 +107,20 @@ class GoldenExpectation(BaseModel):
     max_distance: float = Field(gt=0, le=2)
 
 
+class FinderExpectation(BaseModel):
+    """What one graph of the finder must answer to the golden scene (`limen.golden_finder`).
+
+    The kept numbers may differ by at most `max_difference` on average; cells whose stored logit is
+    farther than `too_close` from the finder's least confidence must stay on their side of it.
+    """
+
+    model_config = _STRICT
+
+    path: PartName
+    max_difference: float = Field(gt=0, le=10)
+    too_close: float = Field(ge=0, le=10)
+
+
 class Golden(Part):
     """Pictures of nobody with the embeddings and decisions that every board must give.
 
@@ -100,6 +130,7 @@ class Golden(Part):
 
     inputs: int = Field(ge=2, le=64)
     expected: tuple[GoldenExpectation, ...] = Field(min_length=1, max_length=32)
+    finder: tuple[FinderExpectation, ...] = Field((), max_length=32)
 
 
 class ScalingSpec(BaseModel):

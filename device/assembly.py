@@ -32,6 +32,7 @@ FIXED = (
     "audit",
     "audit_scores",
     "bundle",
+    "former_bundle",
     "runtime",
     "precision",
     "yunet",

@@ -17,6 +17,7 @@ from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery import Gallery
 from limen.device.subjects import References
 from limen.errors import CalibrationError
+from limen.manifest import Graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,12 @@ def find_operating_point(
     *,
     calibrated_at: str,
     probes: Probes | None = None,
+    graph: Graph | None = None,
 ) -> Calibration:
     """Find an operating point, and keep nothing yet.
 
+    graph: the one of the bundle's that the door runs; a cohort that another embedded is told of in
+    the point's notes.
     CalibrationError where nobody is enrolled, where all shots of a subject are one picture, where
     two subjects are one person, or for a cohort of another model; InsufficientEvidenceError where
     the comparisons cannot carry the wish.
@@ -97,7 +101,7 @@ def find_operating_point(
         below_floor=wish.below_floor,
         probe_frames=wish.probe_frames,
         lookalikes_accepted=wish.accept_lookalikes,
-        notes=_notes(references, cohort, scores, probes),
+        notes=(*_notes(references, cohort, scores, probes), *_of_another_graph(bundle, graph)),
     )
     return Calibration(point, scores, references, cohort, state)
 
@@ -182,6 +186,22 @@ def require_operating_point(gallery: Gallery) -> OperatingPoint:
             "run 'limen calibrate'"
         )
     return point
+
+
+def _of_another_graph(bundle: Bundle, graph: Graph | None) -> tuple[str, ...]:
+    """What it means that the strangers were embedded otherwise than at the door; () if not."""
+    if graph is None or bundle.manifest.cohort is None:
+        return ()
+    cohort = bundle.manifest.cohort
+    if cohort.is_of(graph, bundle.manifest.graphs):
+        return ()
+    sentence = (
+        f"The cohort's strangers were embedded by {cohort.graph or 'a network'} at "
+        f"{cohort.precision}, and this door runs {graph.path} at {graph.precision}: strangers at "
+        "the door may score a little higher than those. Run the bundle's default runtime and "
+        "precision, or ask for a stricter FMR."
+    )
+    return (sentence,)
 
 
 def _notes(

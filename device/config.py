@@ -44,6 +44,10 @@ class DoorConfig(PolicyConfig):
     bundle: Path | None = Field(
         default=None, description="the bundle; the one that ships where none"
     )
+    former_bundle: Path | None = Field(
+        default=None,
+        description="the bundle that the gallery is moving away from, served beside the new one",
+    )
     runtime: Runtime | None = Field(
         default=None, description="'tflite' or 'onnx'; the first installed"
     )
@@ -179,6 +183,9 @@ def _resolved(config: DoorConfig, folder: Path) -> DoorConfig:
             "gallery": folder / config.gallery.expanduser(),
             "key": folder / config.key.expanduser() if config.key else None,
             "bundle": folder / config.bundle.expanduser() if config.bundle else None,
+            "former_bundle": (
+                folder / config.former_bundle.expanduser() if config.former_bundle else None
+            ),
             "yunet": folder / config.yunet.expanduser() if config.yunet else None,
             "events": folder / config.events.expanduser() if config.events else None,
             "second_factor": config.second_factor.model_copy(

@@ -26,6 +26,7 @@ from limen.device.findings import Finding, Grade, failure
 from limen.device.gallery import Gallery
 from limen.device.gallery.access import has_owner
 from limen.device.gallery.keys import KeyFile, credential_key, default_key, read_key_file
+from limen.device.gallery.moving import Move
 from limen.device.gatekeeper import Demand
 from limen.device.models import open_models
 from limen.device.second_factor import SecondFactors
@@ -193,11 +194,16 @@ def gallery(
             found, subjects = opened.model_id, opened.subjects()
             people = len(subjects)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
+            move = opened.move_under_way()
             owned = has_owner(opened.store)
         expected = _models(bundle, config)[1].model_id
     except LimenError as error:
         yield failure("gallery", error)
         return
+    if move is not None:
+        yield from _on_its_way(move, config)
+        if expected == move.former:  # a door that still runs the old bundle is judged by its point
+            found, point, stale = expected, move.point, False
     if found != expected:
         yield Finding(
             "gallery",
@@ -214,13 +220,34 @@ def gallery(
         yield Finding(
             "owner", Grade.FAIL, "nobody owns the gallery of a real lock", "limen owner set"
         )
-    if point is None:
+    served = move is not None and move.point is not None and config.former_bundle is not None
+    if point is None and served:
+        yield Finding("threshold", Grade.WARN, "the former model's only", "limen calibrate")
+    elif point is None:
         yield Finding("threshold", Grade.FAIL, "never calibrated", "limen calibrate")
     elif stale:
         yield Finding("threshold", Grade.WARN, "the gallery changed since", "limen calibrate again")
     else:
         yield Finding(
             "threshold", Grade.OK, f"{point.threshold:.4f}, FMR at most {point.max_fmr:g}"
+        )
+
+
+def _on_its_way(move: Move, config: DoorConfig) -> Iterator[Finding]:
+    """Whom a move to another model leaves outside."""
+    waiting = len(move.waiting)
+    if waiting and config.former_bundle is None:
+        told = f"{waiting} people are known to the former model only, which is not served"
+        yield Finding("move", Grade.WARN, told, "set former_bundle, or enrol them again")
+    elif waiting:
+        told = f"{waiting} people must come back"
+        yield Finding("move", Grade.WARN, told, "limen gallery migrate says who")
+    else:
+        yield Finding(
+            "move",
+            Grade.WARN,
+            "everybody is back",
+            "limen gallery migrate --finish, once calibrated",
         )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from limen.device.former import Former
 from limen.device.gallery import Gallery
 from limen.device.permission import Permission
 from limen.device.recogniser import Recogniser
+from limen.device.side_by_side import load_moving
 from limen.device.trusted_clock import WallTime, believed_now
 from limen.errors import CalibrationError, ModelMismatchError
 
@@ -20,8 +22,11 @@ def load_recogniser(
     *,
     find_lookalikes: bool = False,
     wall_clock: Callable[[], WallTime] = believed_now,
+    former: Former | None = None,
 ) -> Recogniser:
     """The recogniser of a gallery at its operating point.
+
+    former: what embeds as the model that a gallery on its way to another has come from.
 
     wall_clock: by which schedules and expiries are judged; one that is not trusted admits nobody
     who has either.
@@ -30,6 +35,12 @@ def load_recogniser(
     where it has no operating point. A stale point is used with a warning: the gallery has changed,
     the evidence has not.
     """
+    if move := gallery.move_under_way():
+        return load_moving(
+            *(gallery, move, model_id, former),
+            find_lookalikes=find_lookalikes,
+            wall_clock=wall_clock,
+        )
     found = gallery.model_id
     if found != model_id:
         raise ModelMismatchError(

@@ -20,6 +20,8 @@ from limen.errors import RuntimeUnavailableError, SourceError
 # Embedding takes its crop from the large picture, finding runs on the small one.
 SIZE_PX = (1280, 960)
 SMALL_PX = (640, 480)
+# Less than `newest.READ_TIMEOUT_S`: whoever waits for pictures must find the camera let go of.
+PICTURE_TIMEOUT_S = 5.0
 
 
 class PicameraSource(ClosingSource):
@@ -68,13 +70,18 @@ class PicameraSource(ClosingSource):
         sequence = 0
         while not self._closed:
             try:
-                request = self._camera.capture_request()
+                request = self._camera.capture_request(wait=PICTURE_TIMEOUT_S)
                 captured_at_s = self._clock()
                 with _held(request):
                     image = self._main.picture(request)
                     small = self._small.picture(request) if self._small else None
             except SourceError:
                 raise
+            except TimeoutError as error:
+                raise SourceError(
+                    f"{self._name} gave no picture for {PICTURE_TIMEOUT_S:g} s: check its ribbon "
+                    "cable and power"
+                ) from error
             except Exception as error:  # as above
                 raise SourceError(
                     f"{self._name} stopped ({error}): check its ribbon cable and power"
@@ -93,10 +100,9 @@ class PicameraSource(ClosingSource):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            try:
-                self._camera.stop()
-            finally:
-                self._camera.close()
+            # It stops the camera itself. To ask for that first would wait, on a camera that hangs,
+            # behind the picture that never comes.
+            self._camera.close()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from enum import StrEnum
 from limen.device.camera_health import HealthMonitor
 from limen.device.door import Door, DoorStep
 from limen.device.events import Event, EventKind, EventSink
+from limen.device.former import Former
 from limen.device.gallery import Gallery
 from limen.device.keypad import Keypad
 from limen.device.loading import load_recogniser
@@ -46,7 +47,8 @@ class Attendants:
     keypad: entries of a second factor; manager: systemd; health: judges the camera; hang_up: asked
     between frames whether the configuration is to be read again, which `reload` then does.
     find_lookalikes: whether the recogniser compares subjects with each other when it is loaded;
-    wall_clock: by which the gallery's schedules and expiries are judged.
+    wall_clock: by which the gallery's schedules and expiries are judged; former: the model that the
+    gallery has come from, while it is on its way to another.
     """
 
     keypad: Keypad | None = None
@@ -56,6 +58,7 @@ class Attendants:
     reload: Callable[[Door], None] = lambda _: None
     find_lookalikes: bool = False
     wall_clock: Callable[[], WallTime] = believed_now
+    former: Former | None = None
 
 
 class StopAskedError(Exception):
@@ -149,6 +152,7 @@ class Watch:
                     self._door.model_id,
                     find_lookalikes=self._attendants.find_lookalikes,
                     wall_clock=self._attendants.wall_clock,
+                    former=self._attendants.former,
                 )
             )
             self._changes = changes

@@ -8,6 +8,7 @@ from typing import Any
 
 from limen.export.card_fairness import fairness_section
 from limen.export.card_table import table
+from limen.export.evidence import cohort_section
 from limen.export.fairness import Fairness
 from limen.export.finder import ExportedFinder
 from limen.export.gate_table import HEADING, gate_caption, gate_rows
@@ -15,7 +16,7 @@ from limen.gate_results import Gate
 from limen.manifest import Cohort, Licence
 from limen.train.checkpoint import Checkpoint
 from limen.train.networks.family import count_multiply_adds, count_parameters
-from limen.train.pictures import CHOOSE, COHORT, FIT, REPORT
+from limen.train.pictures import CHOOSE, FIT, REPORT
 
 _PART_MEANING = {
     REPORT: "people kept apart for figures like these; nothing was trained or chosen on them",
@@ -79,7 +80,7 @@ def model_card(
         _how_good(checkpoint, gate),
         _graphs(gate, sizes, default_precision),
         *([] if finder is None else [_finder(finder)]),
-        _cohort(cohort, threshold_floor),
+        cohort_section(cohort, threshold_floor),
         *([] if fairness is None else [fairness_section(fairness)]),
         "## What it must not be used for yet\n\n"
         + _NOT_YET.format(
@@ -257,23 +258,6 @@ def _finder(finder: ExportedFinder) -> str:
         f"distance by that of the eyes. The default precision is {entry.default_precision}.\n\n"
         + "\n".join(table(["graph", "MB", "found", "overlap", "landmarks off by"], rows))
     )
-
-
-def _cohort(cohort: Cohort | None, threshold_floor: float | None) -> str:
-    if cohort is None:
-        text = "None: calibration has only the people who are enrolled, and says so."
-    else:
-        text = (
-            f"{cohort.embeddings:,} embeddings of {cohort.subjects:,} people of part '{COHORT}', "
-            "who were not trained on, quantised to 8 bits, under numbers without names or "
-            "pictures. They are the strangers of a calibration."
-        )
-    if threshold_floor is not None:
-        text += (
-            f" No calibration goes below a threshold of {threshold_floor:.4f}, which is where "
-            "their FMR among themselves is 1e-2."
-        )
-    return "## The cohort\n\n" + text
 
 
 def _count(value: object) -> str:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from limen.alignment import TEMPLATE_XY
 from limen.cohort import CohortEmbeddings, encode_cohort
-from limen.export.gate import HeldOut
+from limen.embedder import RuntimeEmbedder
+from limen.export.gate import EMBED_BATCH, HeldOut
+from limen.export.graphs import BuiltGraph
 from limen.manifest import Alignment, Cohort
 from limen.sealing import digest
 from limen.train.pictures import CHOOSE, COHORT, REPORT, Pictures, PicturesError, open_pictures
@@ -65,18 +67,37 @@ def indices(available: int, wanted: int, rng: np.random.Generator) -> NDArray[np
     return np.sort(rng.choice(available, wanted, replace=False))
 
 
+def pictures_through(embedder: RuntimeEmbedder, input_px: int) -> EmbedPictures:
+    """What embeds all pictures of a part by a graph on its runtime, as a door does."""
+
+    def embed(pictures: Pictures) -> NDArray[np.float32]:
+        rows = []
+        for start in range(0, len(pictures), EMBED_BATCH):
+            some = range(start, min(start + EMBED_BATCH, len(pictures)))
+            rows.append(embedder.embed(np.stack([pictures.decode(i, input_px) for i in some])))
+        return np.concatenate(rows)
+
+    return embed
+
+
 def cohort_of(
-    embed: EmbedPictures, folder: Path, seed: int, report: Say
+    graph: BuiltGraph,
+    embed: EmbedPictures,
+    folder: Path,
+    seed: int,
+    report: Say,
 ) -> tuple[bytes, Cohort | None, float | None]:
     """The part, the manifest's entry and the threshold's floor, of the folder's part 'cohort'.
 
-    Nothing, None and None where the folder has no such part.
+    graph, embed: the bundle's default graph, and what embeds by it: a door compares its references
+    with these strangers, so they must come from the same instrument. Nothing, None and None where
+    the folder has no such part.
     """
     pictures = part_or_none(folder, COHORT)
     if pictures is None:
         report("no part 'cohort' in the folder: the bundle carries none")
         return b"", None, None
-    report(f"embedding a cohort of {len(pictures.names)} people")
+    report(f"embedding a cohort of {len(pictures.names)} people with {graph.path}")
     rng = np.random.default_rng([seed, 2])
     # Neither the order nor the numbers say which people of the folder these are.
     order, number = rng.permutation(len(pictures)), rng.permutation(len(pictures.names))
@@ -89,7 +110,8 @@ def cohort_of(
         bytes=len(content),
         subjects=len(pictures.names),
         embeddings=len(embeddings),
-        precision="float32",
+        precision=graph.precision,
+        graph=graph.path,
     )
     return content, entry, threshold_floor(found, np.random.default_rng([seed, 3]))
 
@@ -116,6 +138,31 @@ def threshold_floor(cohort: CohortEmbeddings, rng: np.random.Generator) -> float
         pairs = cohort.embeddings[left[some]], cohort.embeddings[right[some]]
         scores[some] = np.einsum("nd,nd->n", *pairs)
     return float(np.clip(threshold_at_fmr(scores, FLOOR_FMR), -1, 1))
+
+
+def cohort_section(cohort: Cohort | None, threshold_floor: float | None) -> str:
+    """What a model card says of the cohort and the floor."""
+    if cohort is None:
+        text = "None: nobody can be enrolled or calibrated with this bundle (`limen prepare --cohort`)."
+    else:
+        text = (
+            f"{cohort.embeddings:,} embeddings of {cohort.subjects:,} people of part '{COHORT}', "
+            "who were not trained on, quantised to 8 bits, under numbers without names or "
+            f"pictures. They are the strangers of a calibration, embedded by {_embedded_by(cohort)}. "
+            "A door that runs another precision than theirs is told so when it is calibrated."
+        )
+    if threshold_floor is not None:
+        text += (
+            f" No calibration goes below a threshold of {threshold_floor:.4f}, which is where "
+            "their FMR among themselves is 1e-2."
+        )
+    return "## The cohort\n\n" + text
+
+
+def _embedded_by(cohort: Cohort) -> str:
+    if cohort.graph is None:
+        return f"a network at {cohort.precision} that is not in the bundle"
+    return f"`{cohort.graph}`, the graph that a door runs by default"
 
 
 def alignment_of(input_px: int) -> Alignment:

@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 
 from limen.errors import RuntimeUnavailableError
 from limen.export.errors import ExportError
-from limen.export.finder import export_finder
-from limen.export.gate import breaches_of, check_gate, embed_with, golden_of, measure_gate
+from limen.export.finder import ExportedFinder, export_finder
+from limen.export.gate import (
+    breaches_of,
+    check_gate,
+    embed_with,
+    embedder_of,
+    marked,
+    measure_gate,
+)
 from limen.export.gate_table import breach_table, layer_table
+from limen.export.golden_part import golden_answers, golden_of
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.learnt_ranges import Ranges, chosen_ranges
 from limen.export.onnx_graphs import Prepare, scaled_channels_first
@@ -86,7 +94,13 @@ def export_bundle(
     try:
         from limen.export.build import build_graphs
         from limen.export.card import model_card
-        from limen.export.evidence import alignment_of, cohort_of, draw_crops, held_out_of
+        from limen.export.evidence import (
+            alignment_of,
+            cohort_of,
+            draw_crops,
+            held_out_of,
+            pictures_through,
+        )
         from limen.export.fairness import measure_fairness
         from limen.export.fold import fold
         from limen.train.checkpoint import load_checkpoint
@@ -118,22 +132,26 @@ def export_bundle(
     held_out = held_out_of(embed, data_folder, fit, input_px, recipe.seed)
     report(f"comparing {len(graphs)} graphs with torch on part '{held_out.part}'")
     gate = measure_gate(graphs, held_out, recipe)
-    content, cohort, floor = cohort_of(embed, data_folder, recipe.seed, report)
-    golden_content, golden = golden_of(graphs, input_px)
+    precision = choose_precision(marked(gate, breaches_of(gate, graphs, recipe)), graphs)
+    default = default_graph(graphs, precision)
+    runs_at_a_door = pictures_through(embedder_of(default, input_px), input_px)
+    content, cohort, floor = cohort_of(default, runs_at_a_door, data_folder, recipe.seed, report)
+    found = None
+    if finder is not None:
+        found = export_finder(*finder, seed=recipe.seed, recipe=recipe.finder, report=report)
+    answers = golden_answers(found.entry, found.parts) if found else []
+    golden_content, golden = golden_of(graphs, input_px, finder=answers)
     parts = {graph.path: graph.content for graph in graphs} | {golden.path: golden_content}
     if cohort is not None:
         parts[cohort.path] = content
-    found = None if finder is None else export_finder(*finder, seed=recipe.seed, report=report)
     if found is not None:
         parts |= found.parts
-    gate = judged(gate, graphs, floats, crops, recipe, allow, parts, show_layers)
+    gate = judged(gate, graphs, floats, crops, recipe, allow, parts, show_layers, finder=found)
 
     weights_licence = Licence(weights=licence, terms=terms)
-    precision = choose_precision(gate, graphs)
     fairness = None
     if groups:
         report(f"false-match rates by group, of {', '.join(folder.name for folder in groups)}")
-        default = default_graph(graphs, precision)
         fairness = measure_fairness(
             groups, held_out, lambda crops: embed_with(default, crops), recipe.seed
         )
@@ -213,15 +231,19 @@ def judged(
     parts: Mapping[str, bytes],
     layers_shown: bool = False,
     prepare: Prepare | None = None,
+    finder: ExportedFinder | None = None,
 ) -> Gate:
     """The gate, judged. The manifest and card are small against the parts whose size is judged."""
     breaches = breaches_of(gate, graphs, recipe, sum(len(part) for part in parts.values()))
+    if finder is not None:
+        breaches += finder.breaches
     table = breach_table(breaches)
     forbidden = {breach.graph for breach in breaches if breach.key not in allow}
     broken = [g for g in graphs if g.precision == "int8" and g.path in forbidden]
     if broken and not layers_shown:
         table += "\n" + layer_tables(broken, floats, crops, True, prepare)
-    return check_gate(gate, breaches, allow, table)
+    finder_paths = [] if finder is None else [graph.path for graph in finder.entry.graphs]
+    return check_gate(gate, breaches, allow, table, finder_paths)
 
 
 def layer_tables(

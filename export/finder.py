@@ -14,9 +14,17 @@ from numpy.typing import NDArray
 from limen.anchors import decode, overlaps
 from limen.detection import DetectedFace
 from limen.export.errors import ExportError
+from limen.export.gate import Breach
 from limen.export.graphs import BuiltGraph, equivalents_of
+from limen.export.recipe import FinderExport, FinderLimits
 from limen.finder import FinderDetector, FinderInput
-from limen.manifest import FinderGraph, FinderParity, GraphFinder, Precision, ScalingSpec
+from limen.manifest import (
+    FinderGraph,
+    FinderParity,
+    GraphFinder,
+    Precision,
+    ScalingSpec,
+)
 from limen.runtimes import open_session
 from limen.scaling import SCALING
 
@@ -33,24 +41,14 @@ BORDERLINE = 0.9  # a face may lose a tenth of its confidence and still count as
 
 
 @dataclass(frozen=True, slots=True)
-class FinderLimits:
-    """Least share of the network's faces that a graph finds, and most landmark error, by the
-    distance between the eyes, on average.
-    """
-
-    float32: tuple[float, float] = (0.999, 0.001)
-    float16: tuple[float, float] = (0.995, 0.005)
-    int8: tuple[float, float] = (0.97, 0.02)
-
-
-@dataclass(frozen=True, slots=True)
 class ExportedFinder:
-    """What a bundle takes over."""
+    """What a bundle takes over. breaches: limits that its graphs break, not yet judged."""
 
     entry: GraphFinder
     parts: dict[str, bytes]
     checkpoint: FinderCheckpoint
     provenance: dict[str, Any]
+    breaches: tuple[Breach, ...] = ()
 
 
 def export_finder(
@@ -60,15 +58,15 @@ def export_finder(
     min_confidence: float = MIN_CONFIDENCE,
     size: tuple[int, int] = (HEIGHT_PX, WIDTH_PX),
     seed: int = 0,
-    limits: FinderLimits | None = None,
+    recipe: FinderExport | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> ExportedFinder:
-    """Convert a finder's averaged network and hold every graph to it.
+    """Convert a finder's averaged network and compare every graph of `recipe` with it.
 
     labels: of 'limen label'. int8 ranges come from scenes of its training pictures, the proof from
     scenes of those held out. size: height and width of the graphs' input, px. CheckpointError,
     LabelError, FinderDataError and RuntimeUnavailableError as their causes raise them; ExportError
-    where a graph breaks `limits`.
+    where the network finds no face. What breaks a limit is told in `breaches`.
     """
     from limen.export.finder_graphs import build_finder_graphs
     from limen.train.finder.checkpoint import load_finder
@@ -78,24 +76,24 @@ def export_finder(
         raise ExportError(
             f"min_confidence: expected more than 0, less than 1, found {min_confidence}"
         )
+    recipe = recipe or FinderExport()
     checkpoint = load_finder(checkpoint_path)
     network = checkpoint.network()
     ranges = scenes_of(
         open_labelled(labels, held_out=False), checkpoint, size, RANGE_SCENES, [seed, 0]
     )
-    graphs = build_finder_graphs(network, ranges, report)
+    graphs = build_finder_graphs(network, ranges, report, recipe.graphs)
     held_out = scenes_of(
         open_labelled(labels, held_out=True), checkpoint, size, PARITY_SCENES, [seed, 1]
     )
     report(f"comparing {len(graphs)} graphs of the finder with torch on {len(held_out)} scenes")
     parity = measure_finder(graphs, network, held_out, min_confidence)
-    check_finder(graphs, parity, limits or FinderLimits())
     entry = GraphFinder(
         height_px=size[0],
         width_px=size[1],
         scaling=ScalingSpec(mean=SCALING.mean, divisor=SCALING.divisor),
         min_confidence=min_confidence,
-        default_precision=DEFAULT_PRECISION,
+        default_precision=_default_precision(graphs),
         graphs=tuple(_entry(graph, graphs) for graph in graphs),
         parity=parity,
     )
@@ -107,7 +105,11 @@ def export_finder(
         "validation": checkpoint.validation,
     }
     return ExportedFinder(
-        entry, {graph.path: graph.content for graph in graphs}, checkpoint, provenance
+        entry,
+        {graph.path: graph.content for graph in graphs},
+        checkpoint,
+        provenance,
+        tuple(finder_breaches(graphs, parity, recipe)),
     )
 
 
@@ -185,21 +187,27 @@ def measure_finder(
     return tuple(rows)
 
 
-def check_finder(
-    graphs: Sequence[BuiltGraph], parity: Sequence[FinderParity], limits: FinderLimits
-) -> None:
-    """Let the graphs pass, or raise ExportError with every one that is too far off."""
+def finder_breaches(
+    graphs: Sequence[BuiltGraph], parity: Sequence[FinderParity], recipe: FinderExport
+) -> list[Breach]:
+    """Every limit of the recipe that a graph breaks, for the same gate that judges the embedder's."""
     breaches = []
     for graph, row in zip(graphs, parity, strict=True):
-        least, most = getattr(limits, graph.precision)
-        if row.found < least or row.mean_landmark_error > most:
-            breaches.append(
-                f"graph '{row.path}' is not the trained finder: over {row.faces} faces it finds "
-                f"{row.found:.4f} (expected {least} or more), landmarks off by "
-                f"{row.mean_landmark_error:.4f} of the eyes' distance (expected {most} or less)"
-            )
-    if breaches:
-        raise ExportError("; ".join(breaches) + ": nothing was sealed")
+        limits: FinderLimits = getattr(recipe.limits, graph.precision)
+        most = limits.landmark_error
+        note = f"over {row.faces} faces of the trained finder's"
+        if not row.found >= limits.found:
+            breaches.append(Breach(row.path, "found", row.found, limits.found, note))
+        if most is not None and not row.mean_landmark_error <= most:
+            breaches.append(Breach(row.path, "landmark_error", row.mean_landmark_error, most, note))
+    return breaches
+
+
+def _default_precision(graphs: Sequence[BuiltGraph]) -> Precision:
+    """float32 where it is there, else the most exact."""
+    there = {graph.precision for graph in graphs}
+    order: tuple[Precision, ...] = (DEFAULT_PRECISION, "float16", "int8")
+    return next(precision for precision in order if precision in there)
 
 
 def _faces_of_network(
@@ -238,5 +246,7 @@ def _entry(graph: BuiltGraph, graphs: Sequence[BuiltGraph]) -> FinderGraph:
         runtime=graph.runtime,
         precision=graph.precision,
         layout="NCHW" if graph.layout == "NCHW" else "NHWC",
+        batch=graph.batch,
+        io=graph.io,
         equivalents=equivalents_of(graph, graphs),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +27,9 @@ from limen.export.comparison import (
 from limen.export.errors import ExportError
 from limen.export.graphs import BuiltGraph
 from limen.export.latency import measure_latency
-from limen.export.recipe import ExportRecipe, Limits
+from limen.export.recipe import ExportRecipe, FinderLimits, Limits
 from limen.gate_results import Gate, GateGraph, Latency
-from limen.golden import make_golden
-from limen.manifest import Golden
-from limen.runtimes import TFLITE, open_reference_session, open_session
+from limen.runtimes import open_session
 from limen.scaling import SCALING, Scaling
 
 EMBED_BATCH = 32
@@ -78,25 +76,6 @@ def embedder_of(
         scaling=scaling,
         colour=colour,
     )
-
-
-def golden_of(
-    graphs: Sequence[BuiltGraph], px: int, scaling: Scaling = SCALING, colour: str = "RGB"
-) -> tuple[bytes, Golden]:
-    """The golden inputs' part and entry, for all graphs.
-
-    A TFLite int8 graph is run on the reference kernels too: how far those are from the fast ones
-    says how far a board with other kernels may be.
-    """
-    embedders = {g.path: (g.precision, embedder_of(g, px, scaling, colour)) for g in graphs}
-    others = {
-        g.path: RuntimeEmbedder(
-            open_reference_session(g.content), g.path, px, g.layout, scaling, colour
-        )
-        for g in graphs
-        if g.runtime == TFLITE and g.precision == "int8"
-    }
-    return make_golden(embedders, px, others)
 
 
 def embed_with(
@@ -265,14 +244,21 @@ def latency_ratio(row: GateGraph, peer: GateGraph | None) -> float | None:
     return round(row.latency[0].median_ms / peer.latency[0].median_ms, 3)
 
 
-def check_gate(gate: Gate, breaches: Sequence[Breach], allow: Sequence[str], table: str) -> Gate:
+def check_gate(
+    gate: Gate,
+    breaches: Sequence[Breach],
+    allow: Sequence[str],
+    table: str,
+    finder_paths: Collection[str] = (),
+) -> Gate:
     """Return the gate with its breaches and what was allowed, or raise ExportError with `table`.
 
     allow: keys of breaches that whoever exports accepts. A key is refused unless it names a graph
-    or limit of this export, so that a slip of the pen allows nothing.
+    (the embedder's, or one of `finder_paths`) or limit of this export, so that a slip of the pen
+    allows nothing.
     """
-    limits = {*Limits.model_fields, "max_megabytes"}
-    paths = {row.path for row in gate.graphs} | {BUNDLE}
+    limits = {*Limits.model_fields, *FinderLimits.model_fields, "max_megabytes"}
+    paths = {row.path for row in gate.graphs} | {BUNDLE, *finder_paths}
     for key in allow:
         path, _, limit = key.partition(":")
         if path not in paths or limit not in limits:
@@ -290,11 +276,16 @@ def check_gate(gate: Gate, breaches: Sequence[Breach], allow: Sequence[str], tab
             "quantiser in view. To go on all the same, name each: "
             + " ".join(f"--allow {breach.key}" for breach in forbidden)
         )
+    used = tuple(sorted(breach.key for breach in breaches))
+    return marked(gate, breaches).model_copy(update={"allowed": used})
+
+
+def marked(gate: Gate, breaches: Sequence[Breach]) -> Gate:
+    """The gate with each graph's own breaches beside its figures."""
     by_path: dict[str, list[str]] = {}
     for breach in breaches:
         by_path.setdefault(breach.graph, []).append(breach.limit)
     rows = tuple(
         row.model_copy(update={"breaches": tuple(by_path.get(row.path, ()))}) for row in gate.graphs
     )
-    used = tuple(sorted(breach.key for breach in breaches))
-    return gate.model_copy(update={"graphs": rows, "allowed": used})
+    return gate.model_copy(update={"graphs": rows})

@@ -1,7 +1,8 @@
 """Bringing a network of somebody else's: sealed with its preprocessing, judged by the same gate.
 
 The float graph is taken as it is, byte for byte, so that its model id names exactly that file. What
-is made of it (int8) answers to it in the gate, and a cohort is embedded with it.
+is made of it (int8) answers to it in the gate; the cohort is embedded with whichever of them a
+door runs.
 """
 
 from __future__ import annotations
@@ -15,22 +16,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.alignment import TEMPLATE_XY
-from limen.embedder import RuntimeEmbedder
-from limen.errors import BundleError, PictureError
 from limen.export.errors import ExportError
-from limen.export.evidence import alignment_of, cohort_of, draw_crops, held_out_of
-from limen.export.exporter import choose_precision, judged
-from limen.export.gate import EMBED_BATCH, HeldOut, embedder_of, golden_of, measure_gate
+from limen.export.evidence import (
+    alignment_of,
+    cohort_of,
+    cohort_section,
+    draw_crops,
+    held_out_of,
+    pictures_through,
+)
+from limen.export.exporter import choose_precision, default_graph, judged
+from limen.export.foreign import (
+    FINDER_FILE,
+    embedding_size,
+    finder_entry,
+    foreign_finder,
+    foreign_graph,
+    golden_crops,
+)
+from limen.export.gate import (
+    HeldOut,
+    breaches_of,
+    embedder_of,
+    marked,
+    measure_gate,
+)
 from limen.export.gate_table import HEADING, gate_caption, gate_rows
+from limen.export.golden_part import golden_of
 from limen.export.graphs import BuiltGraph, graph_entries
 from limen.export.onnx_graphs import int8_onnx
 from limen.export.provenance import packages_and_commit
 from limen.export.recipe import ExportRecipe, load_export_recipe
 from limen.gate_results import Gate
-from limen.golden import draw_golden_inputs
 from limen.manifest import (
     LAST_SEQUENCE,
-    FinderGraph,
     HaarFinder,
     InputSpec,
     Licence,
@@ -39,16 +58,10 @@ from limen.manifest import (
     ScalingSpec,
     YuNetFinder,
 )
-from limen.onnx_check import check_onnx
-from limen.runtimes import RUNTIMES, graph_input
 from limen.scaling import Scaling
 from limen.sealing import digest, write_bundle
-from limen.tflite_check import check_tflite
-from limen.train.pictures import FIT, Pictures, open_pictures
-from limen.yunet import YuNetDetector
+from limen.train.pictures import FIT, open_pictures
 
-MAX_GRAPH_BYTES = 200 * 2**20
-FINDER_FILE = "finder.onnx"
 GOLDEN_PART = "golden inputs"
 
 Say = Callable[[str], None]
@@ -97,13 +110,13 @@ def pack_bundle(
     recipe = recipe or load_export_recipe()
     made_at = clock()
     scaling = Scaling(preprocessing.mean, preprocessing.divisor)
-    graph, px = _foreign_graph(embedder, precision)
+    graph, px = foreign_graph(embedder, precision)
     run = embedder_of(graph, px, scaling, preprocessing.colour)
-    size = _embedding_size(run, px, graph.path)
+    size = embedding_size(run, px, graph.path)
     report(f"{graph.path}: {graph.layout}, {px} px, {size} numbers a face")
 
     fit = None if data_folder is None else open_pictures(data_folder, FIT)
-    graphs, ranges = [graph], _golden_crops(px)
+    graphs, ranges = [graph], golden_crops(px)
     floats: dict[str, bytes] = {graph.runtime: graph.content}
 
     def prepare(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -124,21 +137,10 @@ def pack_bundle(
             )
         )
 
-    def embed(pictures: Pictures) -> NDArray[np.float32]:
-        starts = range(0, len(pictures), EMBED_BATCH)
-        return np.concatenate(
-            [
-                run.embed(np.stack([pictures.decode(i, px) for i in _span(s, len(pictures))]))
-                for s in starts
-            ]
-        )
-
-    content, cohort, floor = b"", None, None
     if data_folder is not None and fit is not None:
-        held_out = held_out_of(embed, data_folder, fit, px, recipe.seed)
-        content, cohort, floor = cohort_of(embed, data_folder, recipe.seed, report)
+        held_out = held_out_of(pictures_through(run, px), data_folder, fit, px, recipe.seed)
     else:
-        crops = _golden_crops(px)
+        crops = golden_crops(px)
         held_out = HeldOut(GOLDEN_PART, crops, run.embed(crops), None)
     report(f"comparing with {graph.path} on '{held_out.part}'")
     gate = measure_gate(
@@ -149,14 +151,20 @@ def pack_bundle(
         scaling=scaling,
         colour=preprocessing.colour,
     )
+    default = choose_precision(marked(gate, breaches_of(gate, graphs, recipe)), graphs)
+    content, cohort, floor = b"", None, None
+    if data_folder is not None:
+        chosen = default_graph(graphs, default)
+        embed = pictures_through(embedder_of(chosen, px, scaling, preprocessing.colour), px)
+        content, cohort, floor = cohort_of(chosen, embed, data_folder, recipe.seed, report)
     golden_content, golden = golden_of(graphs, px, scaling, preprocessing.colour)
     parts = {g.path: g.content for g in graphs} | {golden.path: golden_content}
     if cohort is not None:
         parts[cohort.path] = content
     finder: HaarFinder | YuNetFinder = HaarFinder()
     if detector is not None:
-        parts[FINDER_FILE] = _finder(detector)
-        finder = YuNetFinder(graphs=(_finder_entry(parts[FINDER_FILE]),))
+        parts[FINDER_FILE] = foreign_finder(detector)
+        finder = YuNetFinder(graphs=(finder_entry(parts[FINDER_FILE]),))
     gate = judged(gate, graphs, floats, ranges, recipe, allow, parts, False, prepare)
     weights_licence = Licence(weights=licence, terms=terms)
     manifest = Manifest(
@@ -171,13 +179,22 @@ def pack_bundle(
         ),
         alignment=alignment_of(px),
         finder=finder,
-        default_precision=choose_precision(gate, graphs),
+        default_precision=default,
         graphs=graph_entries(graphs),
         cohort=cohort,
         golden=golden,
         threshold_floor=floor,
         licence=weights_licence,
-        card=_card(name, embedder, graphs, gate, weights_licence, preprocessing, detector),
+        card=_card(
+            name,
+            embedder,
+            graphs,
+            gate,
+            weights_licence,
+            preprocessing,
+            detector,
+            cohort_section(cohort, floor),
+        ),
         provenance={
             "packed_from": {
                 "embedder": {"file": embedder.name, "sha256": digest(graph.content)},
@@ -194,80 +211,6 @@ def pack_bundle(
     return manifest
 
 
-def _span(start: int, end: int) -> range:
-    return range(start, min(start + EMBED_BATCH, end))
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        if path.stat().st_size > MAX_GRAPH_BYTES:
-            raise ExportError(f"{path}: larger than {MAX_GRAPH_BYTES // 2**20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise ExportError(f"{path}: {what} cannot be read ({error.strerror})") from error
-
-
-def _foreign_graph(path: Path, precision: Precision) -> tuple[BuiltGraph, int]:
-    """The graph as it is, and the side of the crop that it takes."""
-    content = _read(path, "the embedder")
-    runtime = path.suffix.removeprefix(".")
-    if runtime not in RUNTIMES:
-        raise ExportError(f"{path}: expected an .onnx or .tflite file")
-    (check_onnx if runtime == "onnx" else check_tflite)(content, path.name)
-    shape = graph_input(runtime, content)
-    if len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]:
-        ordered, px = "NCHW", shape[2]
-    elif len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2]:
-        ordered, px = "NHWC", shape[1]
-    else:
-        ordered, px = "", None
-    if px is None:
-        raise ExportError(
-            f"{path}: takes {shape}, expected square crops of three channels, of a fixed size"
-        )
-    graph = BuiltGraph(
-        path=f"embedder.{precision}.{runtime}",
-        runtime="onnx" if runtime == "onnx" else "tflite",
-        precision=precision,
-        content=content,
-        batch=shape[0],
-        ordered="NCHW" if ordered == "NCHW" else "NHWC",
-    )
-    return graph, px
-
-
-def _golden_crops(px: int) -> NDArray[np.uint8]:
-    return draw_golden_inputs().crops(px)
-
-
-def _embedding_size(run: RuntimeEmbedder, px: int, path: str) -> int:
-    try:
-        return int(run.embed(_golden_crops(px)[:2]).shape[1])
-    except (PictureError, BundleError) as error:
-        raise ExportError(f"graph '{path}' gives no embeddings: {error}") from error
-
-
-def _finder(path: Path) -> bytes:
-    """A YuNet file that works: it is run once before it is sealed."""
-    content = _read(path, "the detector")
-    YuNetDetector(memoryview(content)).detect(np.zeros((160, 160, 3), np.uint8))
-    return content
-
-
-def _finder_entry(content: bytes) -> FinderGraph:
-    sha256 = digest(content)
-    return FinderGraph(
-        path=FINDER_FILE,
-        sha256=sha256,
-        bytes=len(content),
-        role="finder",
-        runtime="onnx",
-        precision="float32",
-        layout="NCHW",
-        equivalents=(sha256,),
-    )
-
-
 def _card(
     name: str,
     embedder: Path,
@@ -276,6 +219,7 @@ def _card(
     licence: Licence,
     preprocessing: Preprocessing,
     detector: Path | None,
+    about_cohort: str,
 ) -> str:
     rows = gate_rows(gate, {g.path: len(g.content) for g in graphs})
     table = "\n".join(f"| {' | '.join(row)} |" for row in (HEADING, ["---"] * len(HEADING), *rows))
@@ -288,6 +232,6 @@ def _card(
         f"Aligned to {points} px of 112; ({preprocessing.colour} - {preprocessing.mean:g}) / "
         f"{preprocessing.divisor:g}. Faces are found by "
         f"{'OpenCV cascades' if detector is None else f'`{detector.name}` (YuNet)'}.\n\n"
-        f"## The graphs\n\nCompared {gate_caption(gate)}.\n\n{table}\n\n"
+        f"## The graphs\n\nCompared {gate_caption(gate)}.\n\n{table}\n\n{about_cohort}\n\n"
         f"## Licence of the weights: {licence.weights}\n\n{licence.terms}\n"
     )

@@ -37,14 +37,14 @@ class Calibration(BaseModel):
 
     'moving-average' is over the extremes of groups of crops; 'min-max' the extremes of all;
     'percentile' leaves `percentile` of a tensor's values inside; 'entropy' loses the least
-    information (Migacz, "8-bit inference with TensorRT", 2017).
+    information (Migacz, "8-bit inference with TensorRT", 2017). docs/bundle.md compares them.
     """
 
     model_config = _STRICT
 
     crops: int = Field(512, ge=1, le=100_000, description="drawn from the part 'fit'")
-    onnx: Method = "moving-average"
-    tflite: Method = "moving-average"
+    onnx: Method = "percentile"
+    tflite: Method = "percentile"
     percentile: float = Field(99.99, gt=50, le=100)
 
 
@@ -91,6 +91,39 @@ class PrecisionLimits(BaseModel):
     int8: Limits = Limits(mean_cosine=0.9)
 
 
+class FinderLimits(BaseModel):
+    """What a finder's graph may lose against the trained finder, over the same faces."""
+
+    model_config = _STRICT
+
+    found: Share = Field(0.0, description="least share of the network's faces that it finds")
+    landmark_error: float | None = Field(
+        None, ge=0, description="most, on average, by the distance between the eyes"
+    )
+
+
+class FinderPrecisionLimits(BaseModel):
+    """Limits by precision."""
+
+    model_config = _STRICT
+
+    float32: FinderLimits = FinderLimits(found=0.999, landmark_error=0.001)
+    float16: FinderLimits = FinderLimits(found=0.995, landmark_error=0.005)
+    int8: FinderLimits = FinderLimits(found=0.97, landmark_error=0.02)
+
+
+class FinderExport(BaseModel):
+    """A finder's graphs, where one is sealed in, and what its gate lets through."""
+
+    model_config = _STRICT
+
+    graphs: tuple[GraphKind, ...] = Field(
+        ("onnx-float32", "onnx-int8", "tflite-float32", "tflite-float16", "tflite-int8"),
+        min_length=1,
+    )
+    limits: FinderPrecisionLimits = FinderPrecisionLimits()
+
+
 class ExportRecipe(BaseModel):
     """A whole export, except what is exported and on which pictures."""
 
@@ -103,6 +136,7 @@ class ExportRecipe(BaseModel):
     calibration: Calibration = Calibration()
     keep_float: KeepFloat = KeepFloat()
     limits: PrecisionLimits = PrecisionLimits()
+    finder: FinderExport = FinderExport()
     max_megabytes: float | None = Field(None, gt=0, description="of the whole bundle")
     resamples: int = Field(200, ge=20, le=10_000, description="of subjects, for intervals")
     confidence: float = Field(0.95, gt=0.5, lt=1)

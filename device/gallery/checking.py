@@ -10,7 +10,7 @@ from limen.device.gallery.records import stored_subjects
 from limen.device.gallery.references import load_references
 from limen.device.gallery.sealing import DamagedRecordError
 from limen.device.gallery.store import Store
-from limen.device.gallery.templates import crop_context
+from limen.device.gallery.templates import crop_context, opened_template, other_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,13 @@ def check(store: Store) -> Findings:
             )
             for (sealed,) in rows:
                 store.vault.records.open(sealed, crop_context(subject.key.uid))
+            others = execute(
+                "SELECT sealed, model_id, kind FROM other_template WHERE subject = ?",
+                (subject.row,),
+            )
+            for sealed, model_id, kind in others:
+                bound_to = other_context(subject.key.uid, model_id, kind)
+                opened_template(store.vault.records, sealed, bound_to)
         points = [
             opened_point(store.vault, sealed)
             for (sealed,) in execute("SELECT sealed FROM operating_point").fetchall()

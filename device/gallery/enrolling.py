@@ -27,6 +27,7 @@ from limen.device.gallery.templates import (
     is_adapted,
     negative_context,
     opened_shot,
+    other_context,
     reference_context,
     seal_template,
 )
@@ -120,6 +121,19 @@ def _move_references(
                 kept.row,
                 seal_template(sealer, *shot, bound_to, adapted=adapted),
                 crop,
+                number,
+            ),
+        )
+    others = execute(
+        "SELECT id, sealed, model_id, kind FROM other_template WHERE subject = ?", (other.row,)
+    ).fetchall()
+    for number, sealed, model, kind in others:
+        shot = opened_shot(sealer, sealed, other_context(other.key.uid, model, kind))
+        execute(
+            "UPDATE other_template SET subject = ?, sealed = ? WHERE id = ?",
+            (
+                kept.row,
+                seal_template(sealer, *shot, other_context(kept.key.uid, model, kind)),
                 number,
             ),
         )

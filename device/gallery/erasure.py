@@ -29,6 +29,7 @@ class Erasure:
     references: int
     crops: int
     negatives: int
+    templates_of_another_model: int
     purged: bool
     backups: tuple[str, ...]
     receipt: dict[str, Any]
@@ -133,7 +134,15 @@ def _delete(store: Store, execute: Execute, subject: StoredSubject, reason: str)
     (negatives,) = execute(
         "SELECT count(*) FROM negative WHERE subject = ?", (subject.row,)
     ).fetchone()
+    (others,) = execute(
+        "SELECT count(*) FROM other_template WHERE subject = ?", (subject.row,)
+    ).fetchone()
     execute("DELETE FROM subject WHERE id = ?", (subject.row,))
-    counts = {"references": references, "crops": crops, "negatives": negatives}
+    counts = {
+        "references": references,
+        "crops": crops,
+        "negatives": negatives,
+        "templates_of_another_model": others,
+    }
     store.note("erased", {"subject": subject.key.uid.hex(), "reason": reason, **counts})
     return counts

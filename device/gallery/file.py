@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from limen.files import sync_folder
 
 BUSY_TIMEOUT_MS = 5_000
 FILE_MODE = 0o600
+# SQLite's shared memory grows by as much.
+FULL_BYTES = 32_768
 
 _REMEDIES: dict[int, str] = {
     sqlite3.SQLITE_BUSY: "is in use by another process: let it finish, then try again",
@@ -37,8 +40,18 @@ def plain_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+        # Without room for its shared memory, SQLite speaks of input and output.
+        if code == sqlite3.SQLITE_IOERR and _is_full(path):
+            code = sqlite3.SQLITE_FULL
         remedy = _REMEDIES.get(code, f"cannot be used ({error}): check the file and its folder")
         raise GalleryError(f"{path}: the gallery {remedy}") from error
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < FULL_BYTES
+    except OSError:
+        return False
 
 
 def connect(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:

@@ -20,6 +20,7 @@ from limen.device.gallery.enrolling import add_negatives, enrol, merge
 from limen.device.gallery.erasure import Erasure, erase, erase_expired, purge, purge_is_due
 from limen.device.gallery.expiry import note_expiry
 from limen.device.gallery.keys import KeyFile, KeySource, default_key
+from limen.device.gallery.moving import Move, move_under_way
 from limen.device.gallery.points import (
     keep_point,
     opened_point,
@@ -286,6 +287,10 @@ class Gallery:
                 " FROM door d JOIN operating_point p ON p.id = d.operating_point"
             ).fetchone()
         return bool(row and row[0])
+
+    def move_under_way(self) -> Move | None:
+        """The move to another model that was begun and not finished; None for none."""
+        return move_under_way(self.store)
 
     def check(self) -> Findings:
         """Read and authenticate every page, record and audit entry. GalleryError with what is wrong."""

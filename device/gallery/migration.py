@@ -1,4 +1,4 @@
-"""From an older gallery to the schema in force, in the transaction under way."""
+"""From an older file to the schema in force, in the transaction under way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 from limen.calibration.operating_point import OperatingPoint
 from limen.device.gallery.points import seal_point
 from limen.device.gallery.records import insert_subject
-from limen.device.gallery.schema import SCHEMA_VERSION, statements
+from limen.device.gallery.schema import ADDED_IN_3, SCHEMA_VERSION, split, statements
 from limen.device.gallery.templates import (
     decoded_rows,
     reference_context,
@@ -17,7 +17,7 @@ from limen.device.gallery.vault import Vault
 from limen.device.subjects import SubjectDetails
 
 
-def migrate_1_to_2(connection: sqlite3.Connection, vault: Vault) -> None:
+def migrate_from_1(connection: sqlite3.Connection, vault: Vault) -> None:
     """Seal what version 1 kept in the clear. The free pages are purged after the commit.
 
     GalleryError where a reference is damaged: nothing is changed then.
@@ -58,3 +58,9 @@ def migrate_1_to_2(connection: sqlite3.Connection, vault: Vault) -> None:
             "INSERT INTO reference (subject, sealed) VALUES (?, ?)",
             (subject.row, seal_template(vault.records, row, quality, enrolled_at, bound_to)),
         )
+
+
+def migrate_from_2(connection: sqlite3.Connection) -> None:
+    """Add the tables of version 3. Nothing else changes."""
+    for statement in split(ADDED_IN_3):
+        connection.execute(statement)

@@ -14,7 +14,12 @@ from limen.device.gallery.keys import (
 from limen.device.gallery.records import stored_subjects
 from limen.device.gallery.sealing import Sealer, context
 from limen.device.gallery.store import Execute, Store
-from limen.device.gallery.templates import crop_context, negative_context, reference_context
+from limen.device.gallery.templates import (
+    crop_context,
+    negative_context,
+    other_context,
+    reference_context,
+)
 from limen.device.gallery.vault import Vault
 
 
@@ -71,6 +76,12 @@ def _seal_again(store: Store, execute: Execute, new: Vault) -> None:
             ).fetchall()
             for (row,) in rows:
                 _column(execute, old, new.records, table, column, bound_to, row)
+        others = execute(
+            "SELECT id, kind, model_id FROM other_template WHERE subject = ?", (subject.row,)
+        ).fetchall()
+        for row, kind, model in others:
+            bound_to = other_context(uid, model, kind)
+            _column(execute, old, new.records, "other_template", "sealed", bound_to, row)
     for table, bound_to in (
         ("operating_point", context("operating point")),
         ("backup", context("backup")),

@@ -11,7 +11,7 @@ from functools import cache
 
 # "lmGa": tells a gallery from everybody else's SQLite files.
 APPLICATION_ID = 0x6C6D4761
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Version 1 kept names and templates in the clear.
 VERSION_1 = """
@@ -115,12 +115,38 @@ CREATE TABLE setting (
 ) STRICT;
 """
 
-VERSIONS = {1: VERSION_1, 2: VERSION_2}
+# Version 3 can be on its way from one model to another (`moving`). `other_template` holds templates
+# that the model of `door` cannot compare: of kind 'staged', what a reference's crop is to the model
+# that comes; 'reference' and 'negative', what the model of `former` still serves.
+ADDED_IN_3 = """
+CREATE TABLE former (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    model_id TEXT NOT NULL,
+    operating_point INTEGER REFERENCES operating_point (id)
+) STRICT;
+CREATE TABLE other_template (
+    id INTEGER PRIMARY KEY,
+    subject INTEGER NOT NULL REFERENCES subject (id) ON DELETE CASCADE,
+    reference INTEGER REFERENCES reference (id) ON DELETE CASCADE,
+    model_id TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('staged', 'reference', 'negative')),
+    sealed BLOB NOT NULL
+) STRICT;
+CREATE INDEX other_template_subject ON other_template (subject);
+CREATE UNIQUE INDEX other_template_reference ON other_template (reference);
+"""
+
+VERSIONS = {1: VERSION_1, 2: VERSION_2, 3: VERSION_2 + ADDED_IN_3}
 
 
 def statements(version: int) -> list[str]:
     """The statements that make an empty gallery of a version."""
-    return [statement for statement in VERSIONS[version].split(";") if statement.strip()]
+    return split(VERSIONS[version])
+
+
+def split(script: str) -> list[str]:
+    """The statements of a script, for a transaction, which `executescript` would end."""
+    return [statement for statement in script.split(";") if statement.strip()]
 
 
 def is_schema(connection: sqlite3.Connection, version: int) -> bool:

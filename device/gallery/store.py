@@ -22,7 +22,7 @@ from limen.device.gallery.keys import (
     next_key,
     put_next_key_in_force,
 )
-from limen.device.gallery.migration import migrate_1_to_2
+from limen.device.gallery.migration import migrate_from_1, migrate_from_2
 from limen.device.gallery.schema import APPLICATION_ID, SCHEMA_VERSION, statements
 from limen.device.gallery.vault import Keyring, Vault
 from limen.errors import GalleryError
@@ -80,7 +80,8 @@ class Store:
             with plain_errors(path):
                 made_key = None
                 if version < SCHEMA_VERSION:
-                    made_key = _new_key(path, key)
+                    if version < 2:  # it has no key yet
+                        made_key = _new_key(path, key)
                     _bring_up(connection, path, model_id or "", key, actor, clock)
                 source = key or default_key(path)
                 (uid,) = connection.execute("SELECT gallery_uid FROM door").fetchone()
@@ -178,9 +179,15 @@ def _bring_up(
         version = pragma(connection, "user_version")  # again: another process may have been faster
         if version == SCHEMA_VERSION:
             return
+        if version == 2:
+            (uid,) = connection.execute("SELECT gallery_uid FROM door").fetchone()
+            vault = _opened(uid, Keyring.read(connection), source)
+            migrate_from_2(connection)
+            _finish(connection, vault, version, actor, clock)
+            return
         vault = Vault.new()
         if version == 1:
-            migrate_1_to_2(connection, vault)
+            migrate_from_1(connection, vault)
         else:
             for statement in statements(SCHEMA_VERSION):
                 connection.execute(statement)
@@ -190,16 +197,22 @@ def _bring_up(
             )
         vault.ring(source).write(connection)
         nobody_expires(connection.execute, vault)
-        append(
-            connection,
-            vault,
-            at=clock(),
-            actor=actor,
-            kind="migrated" if version else "created",
-            detail={"from": version, "to": SCHEMA_VERSION},
-        )
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        _finish(connection, vault, version, actor, clock)
+
+
+def _finish(
+    connection: sqlite3.Connection, vault: Vault, version: int, actor: str, clock: Clock
+) -> None:
+    append(
+        connection,
+        vault,
+        at=clock(),
+        actor=actor,
+        kind="migrated" if version else "created",
+        detail={"from": version, "to": SCHEMA_VERSION},
+    )
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _opened(uid: bytes, ring: Keyring, source: KeySource) -> Vault:

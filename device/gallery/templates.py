@@ -30,6 +30,12 @@ def negative_context(subject_uid: bytes, model_id: str) -> bytes:
     return context("negative", subject_uid, model_id)
 
 
+def other_context(subject_uid: bytes, model_id: str, kind: str) -> bytes:
+    """What a template of another model is bound to, by its kind in the file."""
+    context_of = negative_context if kind == "negative" else reference_context
+    return context_of(subject_uid, model_id)
+
+
 def crop_context(subject_uid: bytes) -> bytes:
     """A kept crop belongs to one subject, whatever the model."""
     return context("crop", subject_uid)

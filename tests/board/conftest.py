@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,3 +29,10 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with cbook.get_sample_data("grace_hopper.jpg") as other:
         (folder / "other.jpg").write_bytes(other.read())
     return folder
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port of loopback where connections are taken and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from limen.device.calibration import (
 )
 from limen.device.gallery import Gallery
 from limen.errors import CalibrationError, ModelMismatchError
+from limen.manifest import Cohort, Graph
 
 M1 = "3f2a" * 8
 AT = "2026-11-01T12:00:00Z"
@@ -132,6 +134,43 @@ def test_the_floor_holds_until_told_otherwise(gallery, rng) -> None:
     ).point
     assert told.threshold < 0.9
     assert told.below_floor
+
+
+def test_strangers_of_another_precision_are_told_of(gallery, rng) -> None:
+    def graph(path: str, precision: str) -> Graph:
+        digest = hashlib.sha256(path.encode()).hexdigest()
+        return Graph(
+            path=path,
+            sha256=digest,
+            bytes=1,
+            role="embedder",
+            runtime="onnx",
+            precision=precision,
+            layout="NCHW",
+            equivalents=(digest,),
+        )
+
+    float32, int8 = graph("a.float32.onnx", "float32"), graph("a.int8.onnx", "int8")
+    bundle = bundle_of(rng)
+    bundle.manifest.graphs = (float32, int8)
+    bundle.manifest.cohort = Cohort(
+        path="cohort.npz",
+        sha256="ab" * 32,
+        bytes=1,
+        subjects=400,
+        embeddings=1600,
+        precision="int8",
+        graph="a.int8.onnx",
+    )
+
+    def notes(run: Graph) -> str:
+        found = find_operating_point(
+            gallery, bundle, Wish(max_fmr=1e-2), calibrated_at=AT, graph=run
+        )
+        return " ".join(found.point.notes)
+
+    assert "embedded by a.int8.onnx at int8, and this door runs a.float32.onnx" in notes(float32)
+    assert "embedded by" not in notes(int8)
 
 
 def test_a_recalibration_asks_for_the_same(gallery, rng) -> None:

@@ -117,6 +117,38 @@ def test_camera_that_appears_late_and_breaks_comes_back_and_frames_count_on() ->
     assert max(np.diff(idle)) <= 0.21  # whoever waits is asked often enough to stop in time
 
 
+def test_door_is_attended_to_while_a_camera_is_opened_and_one_that_comes_too_late_is_closed() -> (
+    None
+):
+    """A network camera that takes the connection and says nothing for ten seconds."""
+    answers, closed = threading.Event(), threading.Event()
+
+    class Late(ArraySource):
+        def close(self) -> None:
+            closed.set()
+
+    def open_camera() -> ArraySource:
+        answers.wait(10.0)
+        return Late([(noise(), 0.0)])
+
+    calls = list[float]()
+
+    def idle() -> None:
+        calls.append(time.monotonic())
+        if len(calls) == 3:
+            raise KeyboardInterrupt  # as a signal, or a request to stop
+
+    source = ReconnectingSource(open_camera)
+    source.when_idle(idle)
+    started_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), source:
+        next(iter(source))
+    assert time.monotonic() - started_s < 5.0
+    assert not closed.is_set()
+    answers.set()
+    assert closed.wait(5.0)
+
+
 def test_waiting_grows_no_longer_than_half_a_minute() -> None:
     clock, attempts = Time(), list[float]()
 

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ from limen.device.reconnecting import ReconnectingSource
 from limen.device.runtime import run_door
 from limen.device.second_factor import SecondFactors
 from limen.device.sources import ArraySource
+from limen.device.subjects import DAYS, SubjectDetails
+from limen.device.trusted_clock import TrustedClock
 from limen.device.values import Frame, Verdict
 from limen.device.watch import Attendants, StopReason
 from limen.errors import ConfigError, GalleryError, LockError, SourceError
@@ -218,6 +221,46 @@ def test_gallery_that_another_process_locks_lets_nobody_in_until_it_is_free(
     opened = next(e for e in sink.events if e.kind is EventKind.OPENED)
     assert opened.decision is not None
     assert opened.decision.sequence == 10  # three votes after it came back
+
+
+def test_clock_that_jumps_back_a_year_keeps_a_schedule_shut_until_it_is_set_anew(
+    gallery: Gallery,
+) -> None:
+    noon = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    always = {"days": DAYS, "begins": "00:00", "ends": "23:59"}
+    gallery.describe("ann", SubjectDetails.model_validate({"schedule": [always]}))
+    wall, synchronised = [noon], [True]
+    clock = TrustedClock(
+        wall=lambda: wall[0], elapsed=lambda: 100.0, synchronised=lambda: synchronised[0]
+    )
+    lock = SimulatedLock()
+    door, _ = door_of(gallery, lock=lock)
+
+    def jump() -> None:
+        wall[0] = noon.replace(year=2025)  # a noon too, within the schedule
+
+    def stop_vouching() -> None:
+        synchronised[0] = False
+
+    def set_anew() -> None:
+        wall[0], synchronised[0] = noon, True
+        assert lock.is_locked
+
+    sink = RecordingSink()
+    frames = lived(*[None] * 2, *[RED] * 20, *[None] * 60, *[RED] * 10)
+    run_door(
+        Frames(
+            *frames[:2], jump, *frames[2:12], stop_vouching, *frames[12:60], set_anew, *frames[60:]
+        ),
+        door,
+        [sink],
+        gallery=gallery,
+        attendants=Attendants(wall_clock=clock),
+    )
+    opened = [e for e in sink.events if e.kind is EventKind.OPENED]
+    assert len(opened) == 1
+    assert opened[0].decision is not None
+    assert opened[0].decision.sequence >= 82
 
 
 class Keys:

@@ -6,6 +6,7 @@ What needs torch is imported inside the fixtures, so that a board's installation
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from limen.train.checkpoint import Checkpoint
     from limen.train.networks.mobilenet import MobileNetEmbedder
     from limen.train.pictures import Pictures
+
+# Makes the networks beside these tests importable.
+sys.path.insert(0, str(Path(__file__).parent))
 
 WIDTH = 0.125
 PX = 112
@@ -47,6 +51,12 @@ def picture_of(person: int, take: int) -> NDArray[np.uint8]:
     changed = own + np.random.default_rng([person, take]).normal(0, 12, own.shape)
     large = cv2.resize(changed.astype(np.float32), (PX, PX), interpolation=cv2.INTER_CUBIC)
     return np.clip(large, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def draw_picture() -> Callable[[int, int], NDArray[np.uint8]]:
+    """By person and take: a (112, 112, 3) uint8 RGB picture."""
+    return picture_of
 
 
 def people_of(part: str, count: int) -> list[str]:

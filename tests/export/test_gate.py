@@ -153,6 +153,19 @@ def test_breach_is_let_through_only_by_its_own_name() -> None:
     assert passed.graphs[0].breaches == ("mean_cosine",)
 
 
+def test_finders_breach_is_judged_and_let_through_with_the_embedders() -> None:
+    gate, _ = _gate("int8", 0.99, 0.9)
+    breach = Breach("finder.int8.onnx", "found", 0.9, 0.97)
+    key, paths = "finder.int8.onnx:found", ["finder.int8.onnx"]
+    with pytest.raises(ExportError, match=f"--allow {key}"):
+        check_gate(gate, [breach], [], "", paths)
+    with pytest.raises(ExportError, match="expected GRAPH:LIMIT"):  # no finder was sealed in
+        check_gate(gate, [], [key], "")
+    passed = check_gate(gate, [breach], [key], "", paths)
+    assert passed.allowed == (key,)
+    assert passed.graphs[0].breaches == ()
+
+
 def test_failed_export_names_graph_and_layers_and_writes_nothing(
     exported: Any, recipe: MakeRecipe, tmp_path: Path
 ) -> None:

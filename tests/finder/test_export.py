@@ -4,7 +4,6 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -20,12 +19,17 @@ from limen.errors import BundleError, RuntimeUnavailableError  # noqa: E402
 from limen.export.errors import ExportError  # noqa: E402
 from limen.export.finder import (  # noqa: E402
     ExportedFinder,
-    FinderLimits,
-    check_finder,
     export_finder,
+    finder_breaches,
 )
 from limen.export.finder_graphs import fold_finder  # noqa: E402
 from limen.export.graphs import BuiltGraph  # noqa: E402
+from limen.export.recipe import (  # noqa: E402
+    FinderExport,
+    FinderLimits,
+    FinderPrecisionLimits,
+    load_export_recipe,
+)
 from limen.finder import FinderDetector  # noqa: E402
 from limen.haar import HaarDetector  # noqa: E402
 from limen.manifest import FinderParity  # noqa: E402
@@ -38,7 +42,10 @@ from limen.train.finder.recipe import FinderRecipe  # noqa: E402
 
 SIZE = 64, 96
 # A random network's faces hang on hundredths of a logit, which int8 does not keep.
-LIMITS = replace(FinderLimits(), int8=(0.0, 9.0), float16=(0.9, 0.05))
+LOOSE = FinderPrecisionLimits(
+    int8=FinderLimits(), float16=FinderLimits(found=0.9, landmark_error=0.05)
+)
+RECIPE = FinderExport(graphs=load_export_recipe("full").graphs, limits=LOOSE)
 SHIPPED = (resources.files("limen.models") / "default.limen").read_bytes()
 
 
@@ -78,7 +85,7 @@ def exported(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportedF
     with pytest.MonkeyPatch.context() as few:
         few.setattr("limen.export.finder.RANGE_SCENES", 16)
         few.setattr("limen.export.finder.PARITY_SCENES", 40)
-        return export_finder(path, heads, size=SIZE, limits=LIMITS)
+        return export_finder(path, heads, size=SIZE, recipe=RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +114,23 @@ def test_float_graphs_find_what_torch_finds_and_the_proof_is_in_the_entry(
     exported: ExportedFinder,
 ) -> None:
     rows = {row.path: row for row in exported.entry.parity}
-    assert len(rows) == 5
+    assert len(rows) == 8
     for path in ("finder.float32.onnx", "finder.float32.tflite"):
         assert rows[path].found >= 0.999
         assert rows[path].mean_landmark_error < 1e-3
         assert rows[path].faces > 100
     assert exported.provenance["recipe"]["channels"] == 16
+    assert {(g.path, g.batch, g.io) for g in exported.entry.graphs} == {
+        ("finder.float32.onnx", None, "float32"),
+        ("finder.float32.batch1.onnx", 1, "float32"),
+        ("finder.float16.onnx", None, "float32"),
+        ("finder.int8.onnx", None, "float32"),
+        ("finder.float32.tflite", 1, "float32"),
+        ("finder.float16.tflite", 1, "float32"),
+        ("finder.int8.tflite", 1, "float32"),
+        ("finder.int8.int8-io.tflite", 1, "int8"),
+    }
+    assert exported.breaches == ()
 
 
 def test_int8_answers_keep_a_scale_of_their_own(
@@ -155,9 +173,10 @@ def test_finder_and_its_precision_are_part_of_the_model_id(bundle: Bundle) -> No
     assert len(own) == 1  # float32 is the same finder on both
 
 
-def test_a_runtime_without_a_graph_of_the_finder_says_what_there_is(bundle: Bundle) -> None:
+def test_a_runtime_without_a_graph_of_the_finder_says_what_there_is() -> None:
+    shipped = parse_bundle(SHIPPED, "shipped")
     with pytest.raises(RuntimeUnavailableError, match=r"no float16 finder graph .* onnx int8"):
-        bundle.detector(runtime="onnx", precision="float16")
+        shipped.detector(runtime="onnx", precision="float16")
 
 
 def changed(sealed: bytes, change, damage: str | None = None) -> bytes:  # type: ignore[no-untyped-def]
@@ -210,9 +229,12 @@ def test_a_graph_that_is_too_far_off_seals_nothing() -> None:
         mean_overlap=0.9,
         mean_landmark_error=0.01,
     )
-    with pytest.raises(ExportError, match=r"finds 0.9000 \(expected 0.97 or more\)"):
-        check_finder([graph], [row], FinderLimits())
-    check_finder([graph], [row.model_copy(update={"found": 0.98})], FinderLimits())
+    (breach,) = finder_breaches([graph], [row], FinderExport())
+    assert (breach.key, breach.found, breach.allowed) == ("finder.int8.onnx:found", 0.9, 0.97)
+    off = row.model_copy(update={"found": 0.98, "mean_landmark_error": float("nan")})
+    (breach,) = finder_breaches([graph], [off], FinderExport())
+    assert breach.key == "finder.int8.onnx:landmark_error"
+    assert not finder_breaches([graph], [row.model_copy(update={"found": 0.98})], FinderExport())
 
 
 def test_a_finder_that_sees_nothing_is_not_exported(

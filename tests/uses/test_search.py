@@ -391,6 +391,22 @@ def test_embeddings_from_elsewhere_are_searched(limen, digits_file, digits) -> N
     )
 
 
+def test_two_of_anything_are_verified(limen, album, digits, digits_file) -> None:
+    coffee, grace = album / "things" / "coffee.jpg", album / "grace" / "0.jpg"
+    whole = ("--domain", "whole", "--threshold", 0.99, "--json")
+    assert limen("verify", coffee, coffee, *whole)["match"] is True
+    assert limen("verify", coffee, grace, *whole, code=1)["match"] is False
+    label = digits[1]
+    same = int(np.flatnonzero(label == label[0])[1])
+    other = int(np.flatnonzero(label != label[0])[0])
+    options = ("--embeddings", digits_file, "--cohort", digits_file, "--max-fmr", 0.01, "--json")
+    assert "FMR 0.01" in limen("verify", 0, same, *options)["basis"]
+    assert limen("verify", 0, other, *options, code=1)["match"] is False
+    assert "nothing says" in limen("verify", coffee, grace, "--domain", "whole", code=2)
+    claim = ("verify", coffee, "--claim", "a", "--domain", "whole")
+    assert "limen classify" in limen(*claim, code=2)
+
+
 def test_no_use_imports_torch_nor_scikit_learn_before_it_is_asked_to() -> None:
     code = (
         "import sys, pkgutil, importlib, limen.uses, limen.cli.main\n"
