@@ -10,10 +10,13 @@ from limen.bundle import open_bundle
 from limen.device.board_checks import clock, permissions, temperature, throttling
 from limen.device.config import DoorConfig
 from limen.device.doctor import examine, hours, key, second_factor, signature, tuning
+from limen.device.doctor import gallery as examine_gallery
 from limen.device.doctor import lock as examine_lock
 from limen.device.fakes import fake_picture
 from limen.device.findings import Grade
 from limen.device.gallery import Gallery
+from limen.device.gallery.access import set_owner
+from limen.device.gallery.keys import KdfCost, Passphrase
 from limen.device.second_factor import SecondFactors
 from limen.device.subjects import OpenHours, SubjectDetails
 from limen.device.trusted_clock import WallTime
@@ -147,3 +150,19 @@ def test_bundle_that_nobody_vouches_for_and_a_board_that_was_never_timed(tmp_pat
     )
     named = config.model_copy(update={"precision": "int8"})
     assert tuning(bundle, named).grade is Grade.SKIPPED
+
+
+def test_real_lock_whose_gallery_nobody_owns_fails(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.db"
+    lock = {"kind": "gpio", "pin": 17, "accept_no_liveness": True}
+    config = DoorConfig.model_validate({"gallery": path, "lock": lock})
+    Gallery.open(path, model_id="m", create=True).close()
+
+    def found() -> dict[str, Grade]:
+        told = examine_gallery(open_bundle(), config, lambda: Gallery.open(path))
+        return {finding.name: finding.grade for finding in told}
+
+    assert found()["owner"] is Grade.FAIL
+    with Gallery.open(path) as gallery:
+        set_owner(gallery.store, Passphrase("four words of one's own", KdfCost(64, 1, 1)))
+    assert "owner" not in found()
