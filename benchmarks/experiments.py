@@ -62,7 +62,9 @@ def run_row(name: str, row: dict[str, Any], recipe: Recipe, options: argparse.Na
         warm = {"init_from": options.out / start / LAST}
     before = time.process_time()
     resume = (folder / LAST).exists()
-    trainer = start_training(recipe, options.data, folder, resume=resume, **warm)
+    trainer = start_training(
+        recipe, options.data, folder, resume=resume, threads=options.threads, **warm
+    )
     print(f"{name}: {trainer.summary()}", flush=True)
     trainer.run()
     seconds = time.process_time() - before
@@ -111,6 +113,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--slim-from", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
+    parser.add_argument("--threads", type=int, help="of the network; all cores")
     parser.add_argument("--only", action="append", help="a row's name; may be repeated")
     options = parser.parse_args()
     restart_with_fast_allocator()

@@ -5,7 +5,8 @@
 
 --labels: of 'limen label'; only pictures held out from training are used, or, with --only, those
 whose names that file lists. --portraits: labels of pictures of one person each, such as LFW's; the
-share of the persons' boxes that are found. The 1,000 pictures without a face are crops of
+share of the persons' boxes that are found. "As at the door" is with second looks, at doubtful faces
+and at the nearest. The 1,000 pictures without a face are crops of
 scikit-image's and scikit-learn's scenes and textures and of backgrounds in the labelled pictures.
 """
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from limen.bundle import open_bundle
 from limen.detection import Detector
-from limen.finder import FinderDetector
+from limen.finder import MOST_DOUBTS, FinderDetector
 from limen.images import read_picture
 from limen.train.finder.labels import read_labels
 from limen.train.finder.report import HalfSize, Recall, backgrounds, crops, person_of, recall_at
@@ -78,15 +79,18 @@ def main() -> None:
 
     bundle = open_bundle(arguments.bundle)
 
-    def finder(closer_looks: int) -> Detector:
+    def finder(closer_looks: int, doubts: int) -> Detector:
         detector = bundle.detector(runtime=arguments.runtime, precision=arguments.precision)
         assert isinstance(detector, FinderDetector)
-        return detector.looking_closer(closer_looks)
+        return detector.looking_closer(closer_looks, doubts)
 
     yunet = YuNetDetector(arguments.yunet)
+    finders = {
+        "finder, one look": finder(0, 0),
+        "finder as at the door": finder(1, MOST_DOUBTS),
+    }
     detectors: dict[str, Detector] = {
-        "finder at 320 x 240": finder(0),
-        "finder, one closer look": finder(1),
+        **finders,
         "YuNet at 320 x 240": HalfSize(yunet),
         "YuNet at 640 x 480": yunet,
     }
@@ -100,17 +104,10 @@ def main() -> None:
     nothing = list(_without_a_face(held_out))
     found["false_faces"] = {"pictures": len(nothing)} | {
         name: sum(len(detector.detect(image)) for image in nothing)
-        for name, detector in (
-            ("finder", finder(0)),
-            ("finder, one closer look", finder(1)),
-            ("YuNet", yunet),
-        )
+        for name, detector in {**finders, "YuNet": yunet}.items()
     }
     if arguments.portraits:
-        found["portraits"] = _portraits(
-            arguments.portraits,
-            {"finder": finder(0), "finder, one closer look": finder(1), "YuNet": yunet},
-        )
+        found["portraits"] = _portraits(arguments.portraits, {**finders, "YuNet": yunet})
     if arguments.json:
         print(json.dumps(found, indent=1))
         return

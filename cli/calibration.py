@@ -8,6 +8,7 @@ import typer
 
 from limen.cli.options import (
     BundleOption,
+    DryRunOption,
     GalleryOption,
     JsonOption,
     PrecisionOption,
@@ -56,7 +57,7 @@ def calibrate(
         int | None,
         typer.Option(min=1, help="Also tell the FPIR of galleries of up to so many people."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Find it, and keep the old one.")] = False,
+    dry_run: DryRunOption = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
     runtime: RuntimeOption = None,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from limen.cli.options import (
     BundleOption,
+    ConfigOption,
     GalleryOption,
     JsonOption,
+    SourceOption,
     YuNetOption,
     gallery_path,
     open_gallery,
@@ -25,8 +26,8 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A door's file.")] = None,
-    source: Annotated[str | None, typer.Option(help="Another source than the file's.")] = None,
+    config: ConfigOption = None,
+    source: SourceOption = None,
     camera: Annotated[
         bool, typer.Option(help="Open the camera; a door that runs holds it.")
     ] = True,

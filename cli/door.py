@@ -8,21 +8,23 @@ import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from limen.cli.options import (
     BundleOption,
+    ConfigOption,
     GalleryOption,
     JsonOption,
     PrecisionOption,
     RuntimeOption,
+    SourceOption,
     YuNetOption,
     gallery_path,
     open_gallery,
     open_recognition,
+    require_owner,
 )
 from limen.cli.output import note
 
@@ -33,12 +35,8 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    source: Annotated[
-        str | None, typer.Option(help="camera, camera:N, a video, a folder, a picture, rtsp://…")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="A door's TOML file; options win over it.")
-    ] = None,
+    source: SourceOption = None,
+    config: ConfigOption = None,
     gallery: GalleryOption = None,
     votes: Annotated[int | None, typer.Option(min=1, help="Matches that open the door…")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="… among so many decisions.")] = None,
@@ -58,6 +56,7 @@ def run(
     SIGINT or SIGTERM; however it ends, the door is locked. SIGHUP reads the configuration again.
     (--json changes nothing: events always are.)
     """
+    from limen.device.adapting import Adapter
     from limen.device.assembly import make_door, make_gatekeeper, open_keypad, reconfigure
     from limen.device.audit_sink import AuditSink
     from limen.device.camera_health import HealthMonitor
@@ -120,6 +119,8 @@ def run(
         opened = stack.enter_context(
             open_gallery(settings.gallery, model_id=ready.embedder.model_id, key=settings.key)
         )
+        if settings.lock.kind == "gpio":
+            require_owner(opened)
         recogniser = load_recogniser(
             opened,
             ready.embedder.model_id,
@@ -141,6 +142,8 @@ def run(
             sinks.append(file)
         if settings.audit:
             sinks.append(AuditSink(opened, with_scores=settings.audit_scores))
+        adapter = Adapter(opened, wall_clock)
+        sinks.append(adapter)
         # A simulated pulse lasts in the source's own time, so that a recording replays truly.
         frames: FrameClock | ReconnectingSource
         if live and settings.reconnect:
@@ -156,6 +159,7 @@ def run(
             door,
             sinks,
             stop=stop.is_set,
+            on_step=adapter.see,
             gallery=opened,
             attendants=Attendants(
                 keypad=keypad,

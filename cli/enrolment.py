@@ -9,11 +9,14 @@ import typer
 
 from limen.cli.options import (
     BundleOption,
+    DryRunOption,
     GalleryOption,
     JsonOption,
+    NearestOption,
     PrecisionOption,
     Recognition,
     RuntimeOption,
+    SourceOption,
     YuNetOption,
     gallery_path,
     open_gallery,
@@ -33,18 +36,16 @@ def register(app: typer.Typer) -> None:
 def enrol(
     subject: Annotated[str, typer.Argument(help="The subject's id, as it will be reported.")],
     pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures of the subject.")] = None,
-    source: Annotated[str | None, typer.Option(help="camera, a video, a folder, rtsp://…")] = None,
+    source: SourceOption = None,
     shots: Annotated[int, typer.Option(min=1, max=20, help="Shots taken from --source.")] = 6,
-    nearest: Annotated[
-        bool, typer.Option(help="Where several faces are seen, take the nearest.")
-    ] = False,
+    nearest: NearestOption = False,
     lookalike: Annotated[
         bool, typer.Option(help="Enrol though somebody enrolled seems to be the same person.")
     ] = False,
     keep_crops: Annotated[
         bool, typer.Option(help="Keep the faces' pictures too, sealed, for a later model.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option(help="Say what would change, and keep nothing.")] = False,
+    dry_run: DryRunOption = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
     runtime: RuntimeOption = None,

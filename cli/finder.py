@@ -76,6 +76,8 @@ def train_finder(
 
     restart_with_fast_allocator()
     loaded = load_finder_recipe(recipe)
+    if loaded.wants_hard_cases and not resume and not json:
+        note("looking for hard cases among the training pictures before the first step")
     left_out: Sequence[str] = sorted(read_names(leave_out)) if leave_out else ()
     trainer = start_finder_training(
         loaded,

@@ -13,9 +13,12 @@ from typing import Annotated
 import typer
 
 from limen.cli import (
+    adaptation,
+    anomaly,
     audit,
     bundle,
     calibration,
+    cluster,
     demo,
     doctor,
     door,
@@ -24,12 +27,15 @@ from limen.cli import (
     factor,
     finder,
     gallery,
+    learn,
     matching,
     moving,
+    opening,
     owner,
     pictures,
     preparation,
     replay,
+    search,
     service,
     subjects,
     tuning,
@@ -72,9 +78,10 @@ def options(
 
 
 for part in (
-    *(demo, enrolment, subjects, moving, calibration, matching, door, gallery, audit, owner),
-    *(doctor, tuning, factor, replay, service),
-    *(pictures, bundle, preparation, workstation, export, finder),
+    *(demo, enrolment, subjects, moving, adaptation, calibration, matching),
+    *(door, opening, gallery, audit, owner, doctor, tuning, factor, replay, service),
+    *(pictures, search, cluster, anomaly, learn),
+    *(bundle, preparation, workstation, export, finder),
 ):
     part.register(app)
 

@@ -9,8 +9,11 @@ import typer
 
 from limen.cli.options import (
     BundleOption,
+    DryRunOption,
     GalleryOption,
     JsonOption,
+    NearestOption,
+    PassphraseFileOption,
     PrecisionOption,
     Recognition,
     RuntimeOption,
@@ -28,11 +31,6 @@ if TYPE_CHECKING:
     from limen.device.gallery import Gallery
     from limen.device.gallery.keys import Passphrase
 
-PassphraseOption = Annotated[
-    Path | None,
-    typer.Option(help="A file whose first line is the passphrase; else it is asked for."),
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs to `subjects`."""
@@ -43,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def export(
     subjects: Annotated[list[str], typer.Argument(help="The subjects' ids.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
-    passphrase_file: PassphraseOption = None,
+    passphrase_file: PassphraseFileOption = None,
     gallery: GalleryOption = None,
 ) -> None:
     """Write chosen subjects to one signed, encrypted file, for another door of the same model."""
@@ -64,9 +62,9 @@ def import_(
     signer: Annotated[
         str | None, typer.Option(help="The door that signed the file, as it says itself.")
     ] = None,
-    passphrase_file: PassphraseOption = None,
-    nearest: Annotated[bool, typer.Option(help="Of several faces, take the nearest.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Report, and enrol nobody.")] = False,
+    passphrase_file: PassphraseFileOption = None,
+    nearest: NearestOption = False,
+    dry_run: DryRunOption = False,
     gallery: GalleryOption = None,
     bundle: BundleOption = None,
     runtime: RuntimeOption = None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from limen.bundle import Bundle
     from limen.detection import Detector
     from limen.device.gallery import Gallery
-    from limen.device.gallery.keys import KeySource
+    from limen.device.gallery.keys import KeySource, Passphrase
     from limen.embedder import Embedder
 
 BundleOption = Annotated[
@@ -36,6 +36,22 @@ YuNetOption = Annotated[
 GalleryOption = Annotated[
     Path | None,
     typer.Option("--gallery", "-g", envvar="LIMEN_GALLERY", help="The gallery's file."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The door's TOML file; options win over it.")
+]
+RequiredConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The door's TOML file.")]
+SourceOption = Annotated[
+    str | None, typer.Option(help="camera, camera:N, a video, a folder, a picture, rtsp://…")
+]
+NearestOption = Annotated[
+    bool, typer.Option(help="Where several faces are seen, take the nearest.")
+]
+DryRunOption = Annotated[bool, typer.Option(help="Say what would change, and change nothing.")]
+SubjectArgument = Annotated[str, typer.Argument(help="The subject's id.")]
+PassphraseFileOption = Annotated[
+    Path | None,
+    typer.Option(help="A file whose first line is the passphrase; else it is asked for."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -89,9 +105,9 @@ def open_gallery(
 ) -> Gallery:
     """Open the gallery that was named, else the user's own, with the key that fits.
 
-    need: the right that the verb asks for, once the gallery has an owner. The key is `key`, else LIMEN_KEY's file, LIMEN_PASSPHRASE_FILE's passphrase, systemd's
-    credential, or the file beside the gallery; a passphrase is asked for on a terminal. Whoever's
-    time is over is erased first.
+    need: the right that the verb asks for, once the gallery has an owner. The key is `key`, else
+    LIMEN_KEY's file, LIMEN_PASSPHRASE_FILE's passphrase, systemd's credential, or the file beside
+    the gallery; a passphrase is asked for on a terminal. Whoever's time is over is erased first.
     """
     import datetime
     import getpass
@@ -118,6 +134,7 @@ def open_gallery(
             f"made the gallery's key, {opened.made_key}: keep a copy where the gallery is not; "
             "without it the gallery does not open"
         )
+        note("nobody owns the gallery yet, so no right is asked for: limen owner set")
     if need is not None:
         try:
             authorise(opened, need)
@@ -151,6 +168,36 @@ def authorise(opened: Gallery, right: str | None) -> None:
             "in LIMEN_OPERATOR_PASSPHRASE_FILE, and an operator in LIMEN_OPERATOR"
         )
     access.require(opened.store, name, passphrase, access.Right(right) if right else None)
+
+
+def require_owner(opened: Gallery) -> None:
+    """Have an owner before a door with a real lock starts: one is made on a terminal.
+
+    AccessError where there is neither an owner nor a terminal.
+    """
+    from limen.device.gallery import access
+
+    if access.has_owner(opened.store):
+        return
+    if not sys.stdin.isatty():
+        raise access.AccessError(
+            f"{opened.path}: nobody owns this gallery, and a door with a real lock starts only with "
+            "an owner: run 'limen owner set' first"
+        )
+    note("this door has a real lock and no owner yet: choose the owner's passphrase")
+    access.set_owner(opened.store, new_passphrase(None))
+
+
+def new_passphrase(path: Path | None) -> Passphrase:
+    """A new passphrase, from a file's first line or typed twice. GalleryKeyError for a short one."""
+    from limen.device.gallery.keys import Passphrase, checked_passphrase
+
+    text = (
+        read_passphrase(path)
+        if path is not None
+        else typer.prompt("The new passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    )
+    return Passphrase(checked_passphrase(text))
 
 
 def gallery_key(path: Path | None = None) -> KeySource | None:

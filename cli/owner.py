@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from limen.cli.options import (
     GalleryOption,
     JsonOption,
+    PassphraseFileOption,
     authorise,
     gallery_path,
+    new_passphrase,
     open_gallery,
-    read_passphrase,
 )
 from limen.cli.output import note, print_table, say, say_json
 
-if TYPE_CHECKING:
-    from limen.device.gallery.keys import Passphrase
-
 owner_app = typer.Typer(help="Who may enrol, delete, export, calibrate and open.")
-NewPassphraseOption = Annotated[
-    Path | None, typer.Option(help="A file whose first line is the new passphrase.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,14 +26,14 @@ def register(app: typer.Typer) -> None:
 
 
 @owner_app.command("set")
-def set_(passphrase_file: NewPassphraseOption = None, gallery: GalleryOption = None) -> None:
+def set_(passphrase_file: PassphraseFileOption = None, gallery: GalleryOption = None) -> None:
     """Make the owner, or change the owner's passphrase. Rights are asked for from then on."""
     from limen.device.gallery import access
 
     with open_gallery(gallery) as opened:
         if access.has_owner(opened.store):
             authorise(opened, None)
-        access.set_owner(opened.store, _new_passphrase(passphrase_file))
+        access.set_owner(opened.store, new_passphrase(passphrase_file))
     say("the gallery has an owner")
     note("a lost passphrase cannot be found again: 'limen owner reset' erases the gallery instead")
 
@@ -65,7 +59,7 @@ def add(
     right: Annotated[
         list[str], typer.Option(help="enrol, delete, export, calibrate or open; repeated.")
     ],
-    passphrase_file: NewPassphraseOption = None,
+    passphrase_file: PassphraseFileOption = None,
     gallery: GalleryOption = None,
 ) -> None:
     """Give somebody rights."""
@@ -78,7 +72,7 @@ def add(
     with open_gallery(gallery) as opened:
         authorise(opened, None)
         rights = [access.Right(text) for text in right]
-        access.add_operator(opened.store, name, _new_passphrase(passphrase_file), rights)
+        access.add_operator(opened.store, name, new_passphrase(passphrase_file), rights)
     say(f"{name} may {', '.join(sorted(set(right)))}")
 
 
@@ -113,14 +107,3 @@ def reset(
         raise ConfigError(f"this erases {path} with everybody in it: add --erase-everything")
     destroy(path, default_key(path).path)
     say(f"{path} is erased; the next 'limen enrol' starts a new gallery")
-
-
-def _new_passphrase(path: Path | None) -> Passphrase:
-    from limen.device.gallery.keys import Passphrase, checked_passphrase
-
-    text = (
-        read_passphrase(path)
-        if path is not None
-        else typer.prompt("The new passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    )
-    return Passphrase(checked_passphrase(text))

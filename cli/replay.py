@@ -12,6 +12,7 @@ import typer
 
 from limen.cli.options import (
     BundleOption,
+    ConfigOption,
     GalleryOption,
     JsonOption,
     PrecisionOption,
@@ -63,7 +64,7 @@ def simulate(
     log: Annotated[
         Path, typer.Option(help="A folder of event logs (*.jsonl), a session, or one log.")
     ],
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A door's file.")] = None,
+    config: ConfigOption = None,
     threshold: Annotated[
         float | None, typer.Option(min=-1, max=1, help="Another threshold; for logs, a higher one.")
     ] = None,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from limen.cli.options import JsonOption
+from limen.cli.options import JsonOption, RequiredConfigOption
 from limen.cli.output import note, say, say_json
 
 
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def install_service(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The door's TOML file.")],
+    config: RequiredConfigOption,
     user: Annotated[str, typer.Option(help="The system user that it runs as.")] = "limen",
     out: Annotated[Path, typer.Option(help="Where units go.")] = Path("/etc/systemd/system"),
     memory_mb: Annotated[int, typer.Option(min=64, help="Most memory that it may take.")] = 400,
@@ -76,6 +76,8 @@ def install_service(
         ) from error
     wrong = _verified([out / name for name in texts])
     commands = [
+        # A door with a real lock starts only once its gallery has an owner.
+        *([f"limen owner set --gallery {settings.gallery}"] if gpio else []),
         f"sudo useradd --system --home-dir {plan.state} --shell /usr/sbin/nologin {user}",
         f"sudo chown -R {user}: {plan.state}",
         "sudo systemctl daemon-reload",

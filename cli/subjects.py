@@ -13,6 +13,7 @@ from limen.cli.options import (
     JsonOption,
     PrecisionOption,
     RuntimeOption,
+    SubjectArgument,
     YuNetOption,
     gallery_path,
     open_gallery,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from limen.device.subjects import SubjectRecord
 
 subjects_app = typer.Typer(help="Those who are enrolled.", no_args_is_help=False)
-SubjectArgument = Annotated[str, typer.Argument(help="The subject's id.")]
 ReceiptOption = Annotated[
     Path | None, typer.Option(help="Write the signed receipt of the erasure to this file.")
 ]

@@ -28,7 +28,9 @@ WORTH_A_SECOND_LOOK = 1.25  # the second look must show a face this much larger
 SAME_FACE = 0.5  # overlap of the two looks
 # A face of which the first look is in doubt is looked at again, mirrored, before it is believed:
 # docs/finder.md, "In doubt".
-DOUBT_FROM, DOUBT_TO = 0.55, 1.2  # confidence, by the least that is asked for
+DOUBT_FROM, DOUBT_TO = 0.8, 1.2  # confidence, by the least that is asked for
+SEEN_FROM = 0.4  # in the second look, below which nothing was seen
+SECOND_WEIGHT = 2 / 3  # of the mirrored look, against a third for the first
 MOST_DOUBTS = 2  # in a frame, the surest first: what a frame may cost at most
 DOUBTED_SHARE = 0.45  # as CLOSE_UP_SHARE; another scale errs differently
 
@@ -118,8 +120,8 @@ class FinderDetector:
         return sorted(faces, key=lambda face: -face.area_px)
 
     def _look_mirrored(self, image: NDArray[np.uint8], face: DetectedFace) -> DetectedFace | None:
-        """The mean of a doubtful face and of what its mirror shows close up; None where that says
-        no, or the two together are not sure enough.
+        """A doubtful face and what its mirror shows close up, as one; None where that shows
+        nothing, or the two together are not sure enough.
         """
         spec = self._input
         side_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).max())
@@ -127,14 +129,14 @@ class FinderDetector:
         scale = min(scale, LARGEST_ENLARGEMENT)
         canvas, window = close_up(image, face.box_xyxy, scale, spec.height_px, spec.width_px)
         least = self._min_confidence
-        seen = self._look(np.ascontiguousarray(canvas[:, ::-1]), DOUBT_FROM * least)
+        seen = self._look(np.ascontiguousarray(canvas[:, ::-1]), SEEN_FROM * least)
         other = _same_face(face, [window.to_picture(mirrored(f, spec.width_px)) for f in seen])
         if other is None:
             return None
-        confidence = (face.confidence + other.confidence) / 2
+        confidence = face.confidence + SECOND_WEIGHT * (other.confidence - face.confidence)
         if confidence < least:
             return None
-        weight = np.float32(other.confidence / (face.confidence + other.confidence))
+        weight = np.float32(SECOND_WEIGHT)
         return DetectedFace(
             face.box_xyxy + weight * (other.box_xyxy - face.box_xyxy),
             face.landmarks_xy + weight * (other.landmarks_xy - face.landmarks_xy),

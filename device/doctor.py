@@ -24,6 +24,7 @@ from limen.device.camera_health import HealthMonitor
 from limen.device.config import DoorConfig
 from limen.device.findings import Finding, Grade, failure
 from limen.device.gallery import Gallery
+from limen.device.gallery.access import has_owner
 from limen.device.gallery.keys import KeyFile, credential_key, default_key, read_key_file
 from limen.device.gatekeeper import Demand
 from limen.device.models import open_models
@@ -186,12 +187,13 @@ def model(bundle: Bundle, config: DoorConfig) -> Finding:
 def gallery(
     bundle: Bundle, config: DoorConfig, open_gallery: Callable[[], Gallery]
 ) -> Iterator[Finding]:
-    """Whether the gallery is of this bundle, holds somebody, and is calibrated."""
+    """Whether the gallery is of this bundle, holds somebody, has an owner, and is calibrated."""
     try:
         with open_gallery() as opened:
             found, subjects = opened.model_id, opened.subjects()
             people = len(subjects)
             point, stale = opened.operating_point(), opened.calibration_is_stale()
+            owned = has_owner(opened.store)
         expected = _models(bundle, config)[1].model_id
     except LimenError as error:
         yield failure("gallery", error)
@@ -208,6 +210,10 @@ def gallery(
     else:
         yield Finding("gallery", Grade.OK, f"{people} subjects")
         yield hours([subject.details for subject in subjects], config)
+    if not owned and config.lock.kind == "gpio":
+        yield Finding(
+            "owner", Grade.FAIL, "nobody owns the gallery of a real lock", "limen owner set"
+        )
     if point is None:
         yield Finding("threshold", Grade.FAIL, "never calibrated", "limen calibrate")
     elif stale:

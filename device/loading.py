@@ -44,7 +44,7 @@ def load_recogniser(
         )
     if gallery.calibration_is_stale():
         logger.warning("the gallery changed after it was calibrated: run 'limen calibrate' again")
-    references = gallery.references()
+    references = gallery.templates()
     permission = Permission(references, wall_clock)
     return Recogniser(
         references,

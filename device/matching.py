@@ -6,11 +6,27 @@ again in float64, so the answer is that of a float64 search over everybody.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 # Unit roundoff of float32.
 _ROUNDOFF = 2.0**-24
+
+
+class Search(Protocol):
+    """What finds the rows most like a probe: `ExactSearch`, or an index that is measured against it."""
+
+    def best(
+        self, probe: NDArray[np.float32], count: int, among: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows (k,) and cosine scores (k,) of the `count` best, best first, ties by row."""
+        ...
+
+    def score(self, probe: NDArray[np.float32], row: int) -> float:
+        """The score of one row, as `best` gives it."""
+        ...
 
 
 class ExactSearch:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.calibration.fusion import fuse
-from limen.device.matching import ExactSearch
+from limen.device.matching import ExactSearch, Search
 from limen.device.permission import Permission
 from limen.device.subjects import References, checked_subject_id
 from limen.device.values import Candidate, Decision, Frame, Outcome
@@ -54,7 +54,7 @@ class Recogniser:
         self._size = references.embeddings.shape[1]
         self._permission = permission
         templates = fused(references)
-        self._search = ExactSearch(templates)
+        self._search: Search = references.search or ExactSearch(templates)
         self._negatives = {
             row: references.negatives[references.negative_subject == row]
             for row in set(references.negative_subject.tolist())
@@ -198,6 +198,8 @@ def fused(references: References) -> NDArray[np.float32]:
     """One template a subject, (subjects, D) float32; (0, 0) for an empty gallery."""
     if not references.subject_ids:
         return np.zeros((0, 0), np.float32)
+    if references.search is not None:
+        return references.embeddings
     return fuse(references.embeddings, references.subject, len(references.subject_ids))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from limen.device.matching import Search
 from limen.errors import GalleryError
 
 MAX_SUBJECT_ID_CHARACTERS = 64
@@ -119,7 +120,9 @@ class References:
     subject_ids: sorted; subject: (n,) int64, index into `subject_ids`; embeddings: (n, D) float32
     of unit norm, in the order of enrolment within a subject. (0, 0) for an empty gallery.
     negatives: (m, D), templates of people who were taken for the subject; negative_subject: (m,).
-    details: one a subject, () where they were not asked for.
+    details: one a subject, () where they were not asked for. search: what finds them, where a large
+    gallery has an index; `embeddings` are then fused, one a subject, and whoever changed since the
+    index was made stands at the end of `subject_ids`.
     """
 
     subject_ids: tuple[str, ...]
@@ -128,6 +131,7 @@ class References:
     negatives: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     negative_subject: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     details: tuple[SubjectDetails, ...] = ()
+    search: Search | None = None
 
 
 def checked_subject_id(text: str) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from limen.train.finder.source import Source
 
 HEIGHT_PX, WIDTH_PX = 256, 320  # a camera's 4:3 at 320 x 240 fits, to whole cells
-MIN_CONFIDENCE = 0.6  # docs/finder.md, "How good is it"
+MIN_CONFIDENCE = 0.64  # docs/finder.md, "How good is it"
 RANGE_SCENES, PARITY_SCENES = 160, 200
 SAME_FACE = 0.5
 BORDERLINE = 0.9  # a face may lose a tenth of its confidence and still count as found

@@ -69,7 +69,7 @@ def set_owner(store: Store, new: Passphrase) -> None:
     with store.writing(door=False) as execute:
         people = _read(store, execute)
         people[OWNER] = _entry(new, ())
-        write_setting(store, execute, _PEOPLE, people)
+        write_setting(store.vault, execute, _PEOPLE, people)
         store.note("owner set")
 
 
@@ -87,7 +87,7 @@ def add_operator(
         if len(people) >= MAX_OPERATORS:
             raise AccessError(f"a gallery has at most {MAX_OPERATORS} operators: remove one")
         people[name] = _entry(passphrase, sorted(set(rights)))
-        write_setting(store, execute, _PEOPLE, people)
+        write_setting(store.vault, execute, _PEOPLE, people)
         store.note("operator added", {"operator": name, "rights": sorted(set(rights))})
 
 
@@ -98,7 +98,7 @@ def remove_operator(store: Store, name: str) -> None:
         if name == OWNER or name not in people:
             raise AccessError("there is no such operator: 'limen owner list' says who there is")
         del people[name]
-        write_setting(store, execute, _PEOPLE, people)
+        write_setting(store.vault, execute, _PEOPLE, people)
         store.note("operator removed", {"operator": name})
 
 
@@ -142,5 +142,5 @@ def _entry(passphrase: Passphrase, rights: Collection[str]) -> dict[str, Any]:
 
 
 def _read(store: Store, execute: Execute) -> dict[str, dict[str, Any]]:
-    people: dict[str, dict[str, Any]] = read_setting(store, execute, _PEOPLE) or {}
+    people: dict[str, dict[str, Any]] = read_setting(store.vault, execute, _PEOPLE) or {}
     return people

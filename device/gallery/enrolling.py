@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.device.gallery.erasure import Erasure, erase
+from limen.device.gallery.expiry import note_expiry
 from limen.device.gallery.records import (
     Enrolment,
     StoredSubject,
@@ -23,6 +24,7 @@ from limen.device.gallery.templates import (
     checked_embeddings,
     checked_time,
     crop_context,
+    is_adapted,
     negative_context,
     opened_shot,
     reference_context,
@@ -45,6 +47,7 @@ def enrol(store: Store, enrolments: Sequence[Enrolment]) -> None:
         for new in checked:
             subject = _found_or_made(store, execute, new)
             add_references(store, execute, subject, model_id, new)
+            store.touch(subject.row)
             if new.negatives is not None:
                 _insert_negatives(store, execute, subject, model_id, new.negatives, new.enrolled_at)
             store.note(
@@ -64,6 +67,7 @@ def add_negatives(
         (model_id,) = execute("SELECT model_id FROM door").fetchone()
         subject = require_subject(store, execute, subject_id)
         _insert_negatives(store, execute, subject, model_id, rows, taken_at)
+        store.touch(subject.row)
         store.note(
             "negatives added",
             {"negatives": len(rows)},
@@ -84,6 +88,8 @@ def merge(store: Store, kept_id: str, other_id: str) -> Erasure:
         if kept.row == other.row:
             raise GalleryError("a subject cannot be merged with itself: name two")
         moved = _move_references(store, execute, kept, other, model_id)
+        store.touch(kept.row)
+        store.touch(other.row)
         store.note(
             "merged",
             {"references": moved, "from": other.key.uid.hex()},
@@ -101,7 +107,10 @@ def _move_references(
         "SELECT id, sealed, sealed_crop FROM reference WHERE subject = ?", (other.row,)
     ).fetchall()
     for number, sealed, crop in rows:
-        shot = opened_shot(sealer, sealed, reference_context(other.key.uid, model_id))
+        bound_to = reference_context(other.key.uid, model_id)
+        shot = opened_shot(sealer, sealed, bound_to)
+        adapted = is_adapted(sealer, sealed, bound_to)
+        bound_to = reference_context(kept.key.uid, model_id)
         if crop is not None:
             crop = sealer.open(crop, crop_context(other.key.uid))
             crop = sealer.seal(crop, crop_context(kept.key.uid))
@@ -109,7 +118,7 @@ def _move_references(
             "UPDATE reference SET subject = ?, sealed = ?, sealed_crop = ? WHERE id = ?",
             (
                 kept.row,
-                seal_template(sealer, *shot, reference_context(kept.key.uid, model_id)),
+                seal_template(sealer, *shot, bound_to, adapted=adapted),
                 crop,
                 number,
             ),
@@ -119,6 +128,8 @@ def _move_references(
 
 def _found_or_made(store: Store, execute: Execute, new: Enrolment) -> StoredSubject:
     subject = find_subject(store, execute, new.subject_id)
+    if new.details is not None:
+        note_expiry(store, execute, new.details)
     if subject is None:
         return insert_subject(
             execute, store.vault, new.subject_id, new.enrolled_at, new.details or SubjectDetails()

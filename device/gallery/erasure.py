@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from limen.device.gallery.backup import listed_backups
+from limen.device.gallery.expiry import keep_earliest, may_be_over
 from limen.device.gallery.file import plain_errors
 from limen.device.gallery.records import StoredSubject, require_subject, stored_subjects
 from limen.device.gallery.signing import signed
 from limen.device.gallery.store import Execute, Store
+from limen.errors import GalleryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ def erase(store: Store, subject_ids: list[str], reason: str) -> list[Erasure]:
                     "model_id": model_id,
                     **counts,
                     "audit_key_destroyed": True,
+                    "search_index_key_destroyed": True,
                     "bytes_overwritten": purged,
                     "backups_that_may_hold_copies": [
                         {"path": backup.path, "made_at": backup.made_at} for backup in backups
@@ -76,10 +80,17 @@ def erase(store: Store, subject_ids: list[str], reason: str) -> list[Erasure]:
 
 
 def erase_expired(store: Store, now: datetime) -> list[Erasure]:
-    """Erase everybody whose time is over."""
+    """Erase everybody whose time is over. Looks at subjects only where somebody's may be."""
     with store.reading() as execute:
-        over = [s.subject_id for s in stored_subjects(store, execute) if s.details.is_expired(now)]
-    return erase(store, over, "expired") if over else []
+        if not may_be_over(store, execute, now):
+            return []
+        everybody = stored_subjects(store, execute)
+    over = [s.subject_id for s in everybody if s.details.is_expired(now)]
+    erased = erase(store, over, "expired") if over else []
+    # A gallery that is read-only is asked again the next time.
+    with contextlib.suppress(GalleryError), store.writing(door=False) as execute:
+        keep_earliest(store, execute, stored_subjects(store, execute))
+    return erased
 
 
 def purge(store: Store) -> bool:

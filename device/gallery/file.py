@@ -77,7 +77,7 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
 
 
 def destroy(path: Path, key: Path) -> None:
-    """Remove a gallery, its log and its key. GalleryError where it cannot.
+    """Remove a gallery, its log, its search index and its key. GalleryError where it cannot.
 
     The key goes first: without it, whatever may be left of the file is noise.
     """
@@ -87,7 +87,7 @@ def destroy(path: Path, key: Path) -> None:
         for gone in (
             key,
             path,
-            *(path.with_name(path.name + s) for s in ("-wal", "-shm")),
+            *(path.with_name(path.name + s) for s in ("-wal", "-shm", ".index")),
         ):
             gone.unlink(missing_ok=True)
         sync_folder(path.parent)

@@ -18,6 +18,7 @@ from limen.device.gallery.binding import bind_model
 from limen.device.gallery.checking import Findings, check
 from limen.device.gallery.enrolling import add_negatives, enrol, merge
 from limen.device.gallery.erasure import Erasure, erase, erase_expired, purge, purge_is_due
+from limen.device.gallery.expiry import note_expiry
 from limen.device.gallery.keys import KeyFile, KeySource, default_key
 from limen.device.gallery.points import (
     keep_point,
@@ -32,8 +33,10 @@ from limen.device.gallery.records import (
 )
 from limen.device.gallery.references import load_references
 from limen.device.gallery.rotation import rekey
+from limen.device.gallery.searching import index_carried_over, load_templates
 from limen.device.gallery.store import Clock, Store, now_utc
 from limen.device.gallery.vault import fingerprint
+from limen.device.indexed_search import EXACT_UP_TO
 from limen.device.subjects import References, SubjectDetails, SubjectRecord, checked_subject_id
 from limen.errors import GalleryError
 
@@ -165,7 +168,8 @@ class Gallery:
 
         SubjectNotFoundError where nobody is enrolled under that id.
         """
-        return erase(self.store, [checked_subject_id(subject_id)], reason)[0]
+        with index_carried_over(self.store):
+            return erase(self.store, [checked_subject_id(subject_id)], reason)[0]
 
     def erase_expired(self, now: datetime) -> list[Erasure]:
         """Erase everybody whose time is over. now: with a time zone."""
@@ -185,6 +189,7 @@ class Gallery:
                     "somebody is enrolled under the new id: 'limen subjects merge' makes one of two"
                 )
             update_subject(execute, self.store.vault, subject, new_id, subject.details)
+            self.store.touch(subject.row)
             self.store.note(
                 "renamed",
                 subject=subject.key,
@@ -196,6 +201,8 @@ class Gallery:
         with self.store.writing() as execute:
             subject = require_subject(self.store, execute, subject_id)
             update_subject(execute, self.store.vault, subject, subject.subject_id, details)
+            note_expiry(self.store, execute, details)
+            self.store.touch(subject.row)
             self.store.note(
                 "described", subject=subject.key, personal={"subject_id": subject.subject_id}
             )
@@ -219,6 +226,13 @@ class Gallery:
         """All references. GalleryError for a stored one that is damaged or not in its place."""
         with self.store.reading() as execute:
             return load_references(self.store, execute)
+
+    def templates(self, index_above: int = EXACT_UP_TO) -> References:
+        """What a door compares with: all references, or above so many subjects their search index.
+
+        The index is made where there is none. GalleryError as in `references`.
+        """
+        return load_templates(self.store, index_above)
 
     def operating_point(self) -> OperatingPoint | None:
         """The operating point in force, or None before the first calibration.

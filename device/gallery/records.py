@@ -95,10 +95,15 @@ def require_subject(store: Store, execute: Execute, subject_id: str) -> StoredSu
     return found
 
 
-def stored_subjects(store: Store, execute: Execute) -> list[StoredSubject]:
-    """Everybody, sorted by subject id."""
-    rows = execute("SELECT id, uid, sealed, sealed_audit_key FROM subject").fetchall()
-    found = [_opened_subject(store.vault, *row) for row in rows]
+def stored_subjects(
+    store: Store, execute: Execute, rows: Sequence[int] | None = None
+) -> list[StoredSubject]:
+    """Everybody, or those in these rows of the file, sorted by subject id."""
+    chosen = "" if rows is None else f" WHERE id IN ({', '.join('?' * len(rows))})"
+    sealed = execute(
+        f"SELECT id, uid, sealed, sealed_audit_key FROM subject{chosen}", tuple(rows or ())
+    ).fetchall()
+    found = [_opened_subject(store.vault, *row) for row in sealed]
     return sorted(found, key=lambda subject: subject.subject_id)
 
 

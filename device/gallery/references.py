@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,16 +21,24 @@ if TYPE_CHECKING:
     from limen.device.gallery.store import Execute, Store
 
 
-def load_references(store: Store, execute: Execute) -> References:
-    """All references and negatives. GalleryError for one that is damaged or not in its place."""
-    execute("BEGIN")  # one snapshot: a subject enrolled between two statements is in none of them
+def load_references(
+    store: Store, execute: Execute, rows: Sequence[int] | None = None
+) -> References:
+    """All references and negatives. GalleryError for one that is damaged or not in its place.
+
+    rows: only those of the subjects in these rows of the file.
+    """
+    outermost = not store.connection.in_transaction
+    if outermost:
+        execute("BEGIN")  # one snapshot: who is enrolled between two statements is in none of them
     try:
         (model_id,) = execute("SELECT model_id FROM door").fetchone()
-        subjects = stored_subjects(store, execute)
-        references = execute("SELECT subject, sealed FROM reference ORDER BY id").fetchall()
-        negatives = execute("SELECT subject, sealed FROM negative ORDER BY id").fetchall()
+        subjects = stored_subjects(store, execute, rows)
+        references = _sealed(execute, "reference", rows)
+        negatives = _sealed(execute, "negative", rows)
     finally:
-        execute("COMMIT")
+        if outermost:
+            execute("COMMIT")
     filled = {number for number, _ in references}
     subjects = [subject for subject in subjects if subject.row in filled]
     index = {subject.row: number for number, subject in enumerate(subjects)}
@@ -54,6 +63,20 @@ def load_references(store: Store, execute: Execute) -> References:
         negative_subject=_numbers(index, negatives),
         details=tuple(subject.details for subject in subjects),
     )
+
+
+def subject_rows(
+    store: Store, execute: Execute, rows: Sequence[int] | None = None
+) -> dict[str, int]:
+    """The subjects' rows in the file, by their ids; of all, or of those in `rows`."""
+    return {subject.subject_id: subject.row for subject in stored_subjects(store, execute, rows)}
+
+
+def _sealed(execute: Execute, table: str, rows: Sequence[int] | None) -> list[tuple[int, bytes]]:
+    """Subject row and sealed template, in the order of enrolment."""
+    chosen = "" if rows is None else f" WHERE subject IN ({', '.join('?' * len(rows))})"
+    found = execute(f"SELECT subject, sealed FROM {table}{chosen} ORDER BY id", tuple(rows or ()))
+    return found.fetchall()
 
 
 def _numbers(index: dict[int, int], rows: list[tuple[int, bytes]]) -> NDArray[np.int64]:

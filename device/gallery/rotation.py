@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from limen.device.gallery.erasure import purge
+from limen.device.gallery.index_key import destroy_index_key
 from limen.device.gallery.keys import (
     KeyFile,
     KeySource,
@@ -33,6 +34,7 @@ def rekey(store: Store, source: KeySource, *, in_place: bool) -> bool:
         new_key_file(wanted.path)
     new = store.vault.with_new_data_key()
     with store.writing() as execute:
+        destroy_index_key(execute)  # whoever saw the old key may have seen the index's
         _seal_again(store, execute, new)
         new.ring(wanted).write(store.connection)
         execute("UPDATE door SET purge_due = 1")

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from limen.device.gallery.audit import SubjectKey, append
+from limen.device.gallery.expiry import nobody_expires
 from limen.device.gallery.file import connect, plain_errors, pragma, transaction
+from limen.device.gallery.index_key import destroy_index_key, note_changed
 from limen.device.gallery.keys import (
     GalleryKeyError,
     KeyFile,
@@ -56,6 +58,7 @@ class Store:
         self.actor = actor
         self.clock = clock
         self.made_key = made_key
+        self._touched: set[int] = set()
 
     @classmethod
     def open(
@@ -100,15 +103,27 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self, *, references: bool = False, door: bool = True) -> Iterator[Execute]:
-        """One transaction. door: whether a running door must notice; references: whether they change."""
+        """One transaction. door: whether a running door must notice; references: whether they change.
+
+        A change of references that names no subject with `touch` ends the search index.
+        """
         with plain_errors(self.path), transaction(self.connection):
+            self._touched.clear()
             yield self.connection.execute
+            if self._touched:
+                note_changed(self.connection.execute, self.vault, self._touched)
+            elif references:
+                destroy_index_key(self.connection.execute)
             if door or references:
                 self.connection.execute(
                     "UPDATE door SET changes = changes + 1,"
                     " reference_changes = reference_changes + ?",
                     (int(references),),
                 )
+
+    def touch(self, subject_row: int) -> None:
+        """Say whose record or references the transaction under way changes."""
+        self._touched.add(subject_row)
 
     def note(
         self,
@@ -174,6 +189,7 @@ def _bring_up(
                 (vault.gallery_uid, model_id),
             )
         vault.ring(source).write(connection)
+        nobody_expires(connection.execute, vault)
         append(
             connection,
             vault,

@@ -36,12 +36,23 @@ def crop_context(subject_uid: bytes) -> bytes:
 
 
 def seal_template(
-    sealer: Sealer, row: NDArray[np.float32], quality: float, taken_at: str, bound_to: bytes
+    sealer: Sealer,
+    row: NDArray[np.float32],
+    quality: float,
+    taken_at: str,
+    bound_to: bytes,
+    *,
+    adapted: bool = False,
 ) -> bytes:
-    """A sealed template. row: (D,) float32, unit norm; quality: 0 to 1; taken_at: UTC, ISO 8601."""
+    """A sealed template. row: (D,) float32, unit norm; quality: 0 to 1; taken_at: UTC, ISO 8601.
+
+    adapted: whether the door added it by itself.
+    """
     values = np.ascontiguousarray(row, STORED).tobytes()
-    rest = json.dumps({"quality": quality, "taken_at": taken_at}).encode()
-    return sealer.seal(_SIZE.pack(len(row)) + values + rest, bound_to)
+    rest: dict[str, object] = {"quality": quality, "taken_at": taken_at}
+    if adapted:
+        rest["adapted"] = True
+    return sealer.seal(_SIZE.pack(len(row)) + values + json.dumps(rest).encode(), bound_to)
 
 
 def opened_template(sealer: Sealer, sealed: bytes, bound_to: bytes) -> bytes:
@@ -60,6 +71,13 @@ def opened_shot(
     rest = json.loads(content[end:])
     row = np.frombuffer(content[_SIZE.size : end], STORED).astype(np.float32)
     return row, float(rest["quality"]), str(rest["taken_at"])
+
+
+def is_adapted(sealer: Sealer, sealed: bytes, bound_to: bytes) -> bool:
+    """Whether the door added a template by itself."""
+    content = sealer.open(sealed, bound_to)
+    end = _SIZE.size + _SIZE.unpack_from(content)[0] * STORED.itemsize
+    return bool(json.loads(content[end:]).get("adapted", False))
 
 
 def decoded_rows(blobs: Sequence[bytes]) -> NDArray[np.float32]:

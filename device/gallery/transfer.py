@@ -41,6 +41,7 @@ from limen.device.gallery.store import Execute, Store
 from limen.device.gallery.templates import (
     STORED,
     checked_embeddings,
+    is_adapted,
     negative_context,
     opened_shot,
     reference_context,
@@ -102,7 +103,7 @@ class Sealed:
 def export_subjects(
     store: Store, subject_ids: Sequence[str], passphrase: Passphrase, target: Path
 ) -> None:
-    """Write chosen subjects to a new file, mode 0600. Crops stay behind.
+    """Write chosen subjects to a new file, mode 0600. Crops, and what the door added, stay behind.
 
     SubjectNotFoundError for an id that nobody has; GalleryKeyError for a passphrase that is too
     short; GalleryError where the file cannot be written.
@@ -174,7 +175,7 @@ def is_trusted(store: Store, sealed: Sealed) -> bool:
     """Whether this gallery has accepted that signer before, or is itself the signer."""
     own = store.vault.public_key().hex()
     with store.reading() as execute:
-        trusted = read_setting(store, execute, TRUSTED) or []
+        trusted = read_setting(store.vault, execute, TRUSTED) or []
     return sealed.header.signed_by in (own, *trusted)
 
 
@@ -203,9 +204,9 @@ def import_subjects(store: Store, sealed: Sealed, passphrase: Passphrase) -> lis
         )
     enrol(store, enrolments)
     with store.writing(door=False) as execute:
-        trusted = read_setting(store, execute, TRUSTED) or []
+        trusted = read_setting(store.vault, execute, TRUSTED) or []
         if sealed.header.signed_by not in trusted:
-            write_setting(store, execute, TRUSTED, [*trusted, sealed.header.signed_by])
+            write_setting(store.vault, execute, TRUSTED, [*trusted, sealed.header.signed_by])
         store.note("imported", {"subjects": len(enrolments), "signer": sealed.signer})
     return [new.subject_id for new in enrolments]
 
@@ -220,7 +221,12 @@ def _exported(store: Store, execute: Execute, subject_id: str, model_id: str) ->
         rows = execute(
             f"SELECT sealed FROM {table} WHERE subject = ? ORDER BY id", (subject.row,)
         ).fetchall()
-        shots = [opened_shot(store.vault.records, sealed, bound_to) for (sealed,) in rows]
+        opens = store.vault.records
+        shots = [
+            opened_shot(opens, sealed, bound_to)
+            for (sealed,) in rows
+            if not is_adapted(opens, sealed, bound_to)
+        ]
         found[table] = tuple(
             _Template(embedding=_encoded(row), quality=quality, taken_at=taken_at)
             for row, quality, taken_at in shots

@@ -123,6 +123,15 @@ class ProcessLock:
         if refusal:
             raise LockError(f"the lock refuses to open: {refusal}")
 
+    def open_by_hand(self, seconds: float) -> None:
+        """Let go of the door for a person, whether or not a recogniser drives the lock.
+
+        The pulse ends by itself. LockError where it is refused.
+        """
+        refusal = self._request("hand", checked_pulse_s(seconds)).refusal
+        if refusal:
+            raise LockError(f"the lock refuses to open: {refusal}")
+
     def lock(self) -> None:
         self._request("lock")
 

@@ -33,7 +33,8 @@ class LockKeeper:
     A recogniser's pulse is held by a lease that each heartbeat renews: without one for
     `lease_s`, the door is locked, and stays so until a new request. A pulse that is asked for
     while one runs replaces it, but never beyond `max_pulse_s` after the door was let go of. The
-    exit button works without a recogniser. While the casing is open, no recogniser is obeyed.
+    exit button works without a recogniser. A pulse by hand needs no heartbeat, and has the same
+    limits. While the casing is open, nobody is obeyed.
     """
 
     def __init__(self, settings: LockSettings) -> None:
@@ -43,6 +44,8 @@ class LockKeeper:
         self._lease_until_s = -math.inf
         self._rest_until_s = -math.inf
         self._exit_until_s: float | None = None
+        self._hand_since_s: float | None = None
+        self._hand_until_s: float | None = None
         self._released_at_s = -math.inf
         self._raw = Inputs()
         self._raw_since_s = -math.inf
@@ -54,7 +57,8 @@ class LockKeeper:
     @property
     def released(self) -> bool:
         """Whether the door is to be let go of."""
-        return self._until_s is not None or self._exit_until_s is not None
+        ends = (self._until_s, self._exit_until_s, self._hand_until_s)
+        return any(end_s is not None for end_s in ends)
 
     @property
     def door_open(self) -> bool | None:
@@ -69,23 +73,29 @@ class LockKeeper:
     def ask(self, now_s: float, pulse_s: float, asked_at_s: float) -> str:
         """A recogniser asks to open for `pulse_s`. Return why it is refused, '' where it is not."""
         self.tick(now_s)
-        if not (math.isfinite(pulse_s) and 0 < pulse_s <= self._settings.max_pulse_s):
-            return (
-                f"a pulse is more than 0 and at most {self._settings.max_pulse_s:g} s, found "
-                f"{pulse_s:g}: change unlock_for_s or lock.max_pulse_s"
-            )
-        if not 0 <= now_s - asked_at_s <= MAX_REQUEST_AGE_S:
-            return f"the request is not of the last {MAX_REQUEST_AGE_S:g} s"
-        if self.tampered:
-            return "the casing is open: close it"
-        if now_s < self._rest_until_s:
-            return f"the last pulse ran into its limit: ask again in {REST_S:g} s"
+        if refusal := self._refusal(now_s, pulse_s, asked_at_s):
+            return refusal
         if self._since_s is None:
             self._since_s = now_s
         was_released = self.released
         self._until_s = min(now_s + pulse_s, self._since_s + self._settings.max_pulse_s)
         self._lease_until_s = now_s + self._settings.lease_s
         self._note_released(was_released, now_s, "recogniser")
+        return ""
+
+    def open_by_hand(self, now_s: float, pulse_s: float, asked_at_s: float) -> str:
+        """A person who may asks to open for `pulse_s`. Return why it is refused, '' where it is not.
+
+        Asked again and again, the door is still held after `max_pulse_s`, and rests then.
+        """
+        self.tick(now_s)
+        if refusal := self._refusal(now_s, pulse_s, asked_at_s):
+            return refusal
+        was_released = self.released
+        if self._hand_since_s is None:
+            self._hand_since_s = now_s
+        self._hand_until_s = min(now_s + pulse_s, self._hand_since_s + self._settings.max_pulse_s)
+        self._note_released(was_released, now_s, "by hand")
         return ""
 
     def beat(self, now_s: float, sent_at_s: float) -> None:
@@ -131,6 +141,8 @@ class LockKeeper:
                 if at_limit:
                     self._rest_until_s = now_s + REST_S
                 self._end_pulse(now_s, "hard limit" if at_limit else "pulse over")
+        if self._hand_until_s is not None and now_s >= self._hand_until_s:
+            self._end_hand(now_s)
         if self._exit_until_s is not None and now_s >= self._exit_until_s:
             self._exit_until_s = None
             self._note_locked(now_s, "exit over")
@@ -147,8 +159,7 @@ class LockKeeper:
         due = [math.inf]
         if self._until_s is not None:
             due += [self._until_s, self._lease_until_s]
-        if self._exit_until_s is not None:
-            due.append(self._exit_until_s)
+        due += [end_s for end_s in (self._exit_until_s, self._hand_until_s) if end_s is not None]
         if self._open_since_s is not None and not self._held_told:
             due.append(self._open_since_s + self._settings.held_open_s)
         return min(due)
@@ -161,7 +172,10 @@ class LockKeeper:
     def _changed(self, before: Inputs, after: Inputs, now_s: float) -> None:
         if after.tampered and not before.tampered:
             self._tell(NoticeKind.TAMPER, now_s)
-            self._end_pulse(now_s, "tamper")
+            if self._until_s is not None or self._hand_until_s is not None:
+                self._until_s = self._since_s = None
+                self._hand_until_s = self._hand_since_s = None
+                self._note_locked(now_s, "tamper")
         if after.exit_pressed and not before.exit_pressed:
             was_released = self.released
             self._exit_until_s = now_s + self._settings.exit_pulse_s
@@ -176,9 +190,33 @@ class LockKeeper:
             self._tell(NoticeKind.DOOR_CLOSED, now_s)
             self._hold(now_s, "door closed")  # whoever it was for is through; nobody follows
 
+    def _refusal(self, now_s: float, pulse_s: float, asked_at_s: float) -> str:
+        """Why nobody may open now, '' where one may."""
+        if not (math.isfinite(pulse_s) and 0 < pulse_s <= self._settings.max_pulse_s):
+            return (
+                f"a pulse is more than 0 and at most {self._settings.max_pulse_s:g} s, found "
+                f"{pulse_s:g}: change unlock_for_s or lock.max_pulse_s"
+            )
+        if not 0 <= now_s - asked_at_s <= MAX_REQUEST_AGE_S:
+            return f"the request is not of the last {MAX_REQUEST_AGE_S:g} s"
+        if self.tampered:
+            return "the casing is open: close it"
+        if now_s < self._rest_until_s:
+            return f"the last pulse ran into its limit: ask again in {REST_S:g} s"
+        return ""
+
+    def _end_hand(self, now_s: float) -> None:
+        since_s = self._hand_since_s if self._hand_since_s is not None else now_s
+        at_limit = now_s >= since_s + self._settings.max_pulse_s
+        if at_limit:
+            self._rest_until_s = now_s + REST_S
+        self._hand_until_s = self._hand_since_s = None
+        self._note_locked(now_s, "hard limit" if at_limit else "opening by hand over")
+
     def _hold(self, now_s: float, reason: str) -> None:
         was_released = self.released
         self._until_s = self._since_s = self._exit_until_s = None
+        self._hand_until_s = self._hand_since_s = None
         if was_released:
             self._note_locked(now_s, reason)
 

@@ -46,7 +46,8 @@ class Pins(Protocol):
 class LockServer:
     """Serves one recogniser at a time, and whoever asks for the state.
 
-    The first connection that opens or beats is the recogniser until it leaves. connection: an
+    The first connection that opens or beats is the recogniser until it leaves; anybody may open by
+    hand whom the socket's permissions let connect. connection: an
     inherited one, with whose end `run` ends; listener: where others connect.
     """
 
@@ -150,7 +151,7 @@ class LockServer:
     def _obey(self, connection: socket.socket, request: Request) -> None:
         now_s = self._clock()
         refusal = ""
-        if request.kind != "status":
+        if request.kind not in ("status", "hand"):
             if self._controller is None:
                 self._controller = connection
             if connection is not self._controller:
@@ -158,6 +159,8 @@ class LockServer:
         if not refusal:
             if request.kind == "open":
                 refusal = self._keeper.ask(now_s, request.pulse_s, request.sent_at_s)
+            elif request.kind == "hand":
+                refusal = self._keeper.open_by_hand(now_s, request.pulse_s, request.sent_at_s)
             elif request.kind == "beat":
                 self._keeper.beat(now_s, request.sent_at_s)
             elif request.kind == "lock":

@@ -16,7 +16,8 @@ from limen.device.lock import LockNotice, NoticeKind
 
 VERSION = 1
 MAX_BYTES = 8192
-KINDS = ("open", "beat", "lock", "status")
+# "hand": a person opens, and drives nothing further; the recogniser stays the lock's.
+KINDS = ("open", "beat", "lock", "status", "hand")
 
 
 class WireError(ValueError):

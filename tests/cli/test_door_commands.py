@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,16 +141,26 @@ def test_real_lock_without_liveness_is_refused(visits: Path, tmp_path: Path) -> 
     assert "accept_no_liveness" in done.stderr
 
 
-def test_gpio_chip_that_is_missing_is_one_sentence(visits: Path, tmp_path: Path) -> None:
+def test_real_lock_starts_only_with_an_owner_and_its_chip(visits: Path, tmp_path: Path) -> None:
     pytest.importorskip("gpiozero")
+    gallery, config = tmp_path / "gallery.db", tmp_path / "door.toml"
+    for suffix in ("", ".key"):
+        shutil.copy(visits / f"gallery.db{suffix}", f"{gallery}{suffix}")
+    lock = '[lock]\nkind = "gpio"\npin = 17\naccept_no_liveness = true\n'
+    config.write_text(f'gallery = "{gallery}"\n{lock}')
+    done = limen("run", "--config", config, "--source", visits)
+    assert done.returncode == 2
+    assert "run 'limen owner set' first" in done.stderr
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("four words of one's own\n")
+    made = limen("owner", "set", "--gallery", gallery, "--passphrase-file", passphrase)
+    assert made.returncode == 0
     if Path("/dev/gpiochip0").exists():
         pytest.skip("this machine has pins")
-    config = tmp_path / "door.toml"
-    lock = '[lock]\nkind = "gpio"\npin = 17\naccept_no_liveness = true\n'
-    config.write_text(f'gallery = "{visits / "gallery.db"}"\n{lock}')
     done = limen("run", "--config", config, "--source", visits)
     assert done.returncode == 2
     assert "limen: " in done.stderr.splitlines()[-1]
+    assert "owner" not in done.stderr
     assert "opened" not in done.stdout
 
 

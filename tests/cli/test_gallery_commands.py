@@ -272,3 +272,26 @@ def test_lost_passphrase_is_a_way_back_that_erases(
     assert list(tmp_path.glob("gallery.db*")) == []
     door.done("enrol", "grace", people / "grace" / "0.jpg")
     assert [s["subject"] for s in door.json("subjects")["subjects"]] == ["grace"]
+
+
+def test_only_the_owner_lets_the_door_add_references(
+    door: Door, people: Path, tmp_path: Path
+) -> None:
+    door.done("enrol", "eileen", people / "eileen" / "0.jpg")
+    assert door.json("subjects", "adaptation", "list") == {"policy": None, "references": []}
+    assert "limen owner set" in door.refused("subjects", "adaptation", "on")
+    door.done("owner", "set", "--passphrase-file", secret(tmp_path))
+    desk_file = secret(tmp_path, "the desk's own words", "desk")
+    owner = {"LIMEN_OPERATOR_PASSPHRASE_FILE": str(secret(tmp_path))}
+    desk = {"LIMEN_OPERATOR": "desk", "LIMEN_OPERATOR_PASSPHRASE_FILE": str(desk_file)}
+    door.done(
+        *("owner", "add", "desk", "--right", "enrol", "--passphrase-file", desk_file), **owner
+    )
+    assert "may not" in door.refused("subjects", "adaptation", "on", **desk)
+    door.done("subjects", "adaptation", "on", "--most", 2, **owner)
+    assert door.json("subjects", "adaptation", "list")["policy"]["most"] == 2
+    assert "name a subject" in door.refused("subjects", "adaptation", "undo", **desk)
+    assert "0 references" in door.done("subjects", "adaptation", "undo", "eileen", **desk)
+    door.done("subjects", "adaptation", "off", **owner)
+    kinds = [entry["kind"] for entry in door.json("audit", "list")]
+    assert kinds[-2:] == ["adaptation on", "adaptation off"]

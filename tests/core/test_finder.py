@@ -101,10 +101,10 @@ def logit(confidence: float) -> float:
     ("first", "second", "looks", "confidence"),
     [
         (0.9, 0.1, 1, 0.9),  # sure enough: no second look
-        (0.4, 0.7, 2, 0.55),  # in doubt, then confirmed
-        (0.55, 0.31, 2, None),  # above the least that is asked for, and not confirmed
-        (0.4, 0.1, 2, None),
-        (0.2, 0.9, 1, None),  # not even in doubt
+        (0.45, 0.69, 2, 0.61),  # in doubt, then confirmed: the second look counts twice
+        (0.55, 0.4, 2, None),  # above the least that is asked for, and not confirmed
+        (0.45, 0.15, 2, None),  # nothing seen in the mirror
+        (0.35, 0.9, 1, None),  # not even in doubt
     ],
 )
 def test_a_doubtful_face_is_believed_when_its_mirror_says_so(

@@ -139,6 +139,14 @@ def test_folder_and_text_and_pipe_are_refused(tmp_path: Path) -> None:
         Gallery.open(tmp_path / "text" / "below", model_id=M1, create=True)
 
 
+def test_link_to_a_gallery_is_refused(path: Path) -> None:
+    Gallery.open(path, model_id=M1, create=True).close()
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    with pytest.raises(GalleryError, match="found a link"):
+        Gallery.open(link, model_id=M1, create=True)
+
+
 def test_dangling_link_is_not_followed_to_make_a_gallery(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(GalleryError, match="link"):

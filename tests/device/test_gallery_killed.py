@@ -20,6 +20,8 @@ import pytest
 from limen.device.gallery import Gallery
 
 LONGEST_S = 0.25
+# LIMEN_KILLS=2000 kills longer than CI has time for.
+KILLS = int(os.environ.get("LIMEN_KILLS", "500"))
 
 
 @dataclass
@@ -133,8 +135,9 @@ def test_killed_at_random_moments_a_gallery_loses_nothing(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_killed_five_hundred_times_a_gallery_loses_nothing(tmp_path: Path) -> None:
-    told = kill_often(tmp_path, 500)
+    told = kill_often(tmp_path, KILLS)
     print(f"begun {told.begun}, acknowledged {told.done}")
     for what in ("enrol", "remove", "backup", "migrate", "rekey"):
-        assert told.done[what] >= 10  # how many there are depends on the machine's load
+        # How many there are depends on the machine's load.
+        assert told.done[what] >= min(10, KILLS // 50)
         assert told.begun[what] > told.done[what]  # some were cut in the middle

@@ -67,3 +67,18 @@ def test_only_those_who_count_are_found(among: list[bool], count: int) -> None:
 def test_nobody_gives_nobody() -> None:
     rows, scores = ExactSearch(np.zeros((0, 0), np.float32)).best(unit(np.ones(16)), 5)
     assert (len(rows), len(scores)) == (0, 0)
+
+
+def test_a_hundred_thousand_templates_give_the_answers_of_float64() -> None:
+    """Random, near and equal ones among them; the scores in float64 decide, ties by row."""
+    rng = np.random.default_rng(8)
+    templates = rng.standard_normal((100_000, 64), np.float32)
+    templates[50_000:50_040] = templates[7] + 1e-4 * rng.standard_normal((40, 64), np.float32)
+    templates[90_000:90_003] = templates[7]
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    search = ExactSearch(templates)
+    exact = templates.astype(np.float64)
+    for probe in (*unit(rng.normal(size=(20, 64))), templates[7]):
+        scores = exact @ probe.astype(np.float64)
+        rows, _ = search.best(probe, 5)
+        np.testing.assert_array_equal(rows, np.argsort(-scores, kind="stable")[:5])

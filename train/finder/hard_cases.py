@@ -24,7 +24,7 @@ from limen.train.finder.source import Source
 from limen.train.validation import to_input
 
 VIEW_PX = (256, 256)
-TRIED_BACKGROUNDS = 2000
+TRIED_BACKGROUNDS = 700
 LEAST_CONFIDENCE = 0.3  # of a background's false face
 MOST_BACKGROUNDS = 600
 TURNED_SHARE = 0.1  # of the pictures

@@ -157,3 +157,61 @@ def test_packets_come_back_whole() -> None:
     keeper.ask(1.0, 1.0, 1.0)
     report = Report(7, "", False, None, False, tuple(keeper.take_notices()))
     assert Report.unpack(report.pack()) == report
+
+
+def test_opening_by_hand_needs_no_heartbeat_and_ends_by_itself() -> None:
+    keeper = LockKeeper(SETTINGS)
+    assert keeper.open_by_hand(10.0, 2.0, 10.0) == ""
+    assert keeper.due_s() == 12.0
+    keeper.tick(11.9)
+    assert keeper.released
+    keeper.tick(12.0)
+    assert not keeper.released
+    assert [(n.kind, n.reason) for n in keeper.take_notices()] == [
+        (NoticeKind.RELEASED, "by hand"),
+        (NoticeKind.LOCKED, "opening by hand over"),
+    ]
+
+
+def test_opening_by_hand_again_and_again_ends_at_the_hard_limit_and_rests() -> None:
+    keeper = LockKeeper(SETTINGS)
+    for at_s in (10.0, 11.0, 12.0, 12.9):
+        assert keeper.open_by_hand(at_s, 3.0, at_s) == ""
+    keeper.tick(13.0)
+    assert not keeper.released
+    assert "limit" in keeper.open_by_hand(13.5, 1.0, 13.5)
+    assert "limit" in keeper.ask(13.5, 1.0, 13.5)
+    assert keeper.open_by_hand(14.1, 1.0, 14.1) == ""
+
+
+@pytest.mark.parametrize("pulse_s", [0.0, -1.0, 3.1, math.inf, math.nan])
+def test_opening_by_hand_has_the_locks_own_bounds(pulse_s: float) -> None:
+    keeper = LockKeeper(SETTINGS)
+    assert "at most 3 s" in keeper.open_by_hand(10.0, pulse_s, 10.0)
+    assert "0.5 s" in keeper.open_by_hand(10.0, 1.0, 9.0)
+    assert not keeper.released
+
+
+def test_nobody_opens_by_hand_while_the_casing_is_open() -> None:
+    keeper = LockKeeper(SETTINGS)
+    keeper.sense(0.0, Inputs(tampered=False))
+    keeper.sense(1.0, Inputs(tampered=False))
+    assert keeper.open_by_hand(1.0, 3.0, 1.0) == ""
+    keeper.sense(1.5, Inputs(tampered=True))
+    keeper.sense(1.6, Inputs(tampered=True))
+    assert not keeper.released
+    assert [n.kind for n in keeper.take_notices()][-2:] == [NoticeKind.TAMPER, NoticeKind.LOCKED]
+    assert "casing" in keeper.open_by_hand(2.0, 1.0, 2.0)
+
+
+def test_a_recogniser_that_leaves_does_not_end_an_opening_by_hand() -> None:
+    keeper = LockKeeper(SETTINGS)
+    assert keeper.ask(10.0, 3.0, 10.0) == ""
+    assert keeper.open_by_hand(10.0, 2.0, 10.0) == ""
+    keeper.controller_left(10.5)
+    assert keeper.released
+    keeper.sense(10.5, Inputs(door_open=True))
+    keeper.sense(10.6, Inputs(door_open=True))
+    keeper.sense(11.0, Inputs(door_open=False))
+    keeper.sense(11.1, Inputs(door_open=False))
+    assert not keeper.released  # somebody went through

@@ -1,0 +1,72 @@
+"""From a visit to a reference, where the owner turned that on: what the door hands to the gallery."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from limen.device.door import DoorStep
+from limen.device.events import Event, EventKind
+from limen.device.gallery import Gallery
+from limen.device.gallery.adaptation import adapt, read_policy
+from limen.device.trusted_clock import WallTime, believed_now
+from limen.device.values import Verdict
+from limen.errors import GalleryError
+
+logger = logging.getLogger(__name__)
+
+
+class Adapter:
+    """Watches a running door, step by step and event by event.
+
+    A visit counts where the door opened for it, alone in the picture, and nobody else is enrolled
+    who is nearly as alike; where a second factor is asked for, only once it was given. Everything
+    else is the gallery's to judge. What cannot be kept is logged and stops no door.
+    """
+
+    def __init__(self, gallery: Gallery, wall_clock: Callable[[], WallTime] = believed_now) -> None:
+        self._gallery = gallery
+        self._wall_clock = wall_clock
+        self._asked: DoorStep | None = None
+
+    def see(self, step: DoorStep) -> None:
+        """Take a step: that of a door which opened, or asked for a second factor."""
+        if step.admission.verdict is Verdict.OPEN:
+            self._offer(step)
+        elif step.admission.verdict is Verdict.ASK:
+            self._asked = step
+
+    def emit(self, event: Event) -> None:
+        """Take an event: the second factor of whoever was asked was given, or refused."""
+        asked = self._asked
+        if asked is None or event.decision is not None:
+            return
+        if event.kind in (EventKind.OPENED, EventKind.REFUSED):
+            self._asked = None
+        if event.kind is EventKind.OPENED and event.subject_id == asked.admission.subject_id:
+            self._offer(asked)
+
+    def _offer(self, step: DoorStep) -> None:
+        decision, sample = step.decision, step.sample
+        subject_id, candidate = step.admission.subject_id, decision.candidate
+        if sample is None or candidate is None or candidate.subject_id != subject_id:
+            return
+        if decision.faces != 1 or decision.lookalike:
+            return
+        wall = self._wall_clock()
+        if not wall.trusted:  # how long ago the last one was cannot be told
+            return
+        try:
+            policy = read_policy(self._gallery.store)
+            if policy is None:
+                return
+            other = decision.runner_up
+            if other is not None and candidate.score - other.score < policy.above:
+                return
+            refusal = adapt(
+                self._gallery.store, subject_id, sample.embedding, sample.quality, wall.now
+            )
+        except GalleryError as error:
+            logger.warning("no reference was added: %s", error)
+            return
+        logger.info("a reference was %s", f"not added: {refusal}" if refusal else "added")
