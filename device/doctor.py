@@ -34,7 +34,7 @@ from limen.device.second_factor import SecondFactors
 from limen.device.sources import is_live, open_source
 from limen.device.subjects import SubjectDetails
 from limen.device.trusted_clock import TrustedClock
-from limen.device.tuned import read_tuning, tuning_file, tuning_key
+from limen.device.tuned import open_tuned, read_tuning, tuning_file, tuning_key
 from limen.embedder import Embedder
 from limen.errors import LimenError
 from limen.trust import SYSTEM_KEYS
@@ -165,7 +165,7 @@ def tuning(bundle: Bundle, config: DoorConfig) -> Finding:
         return Finding("tuning", Grade.SKIPPED, "the configuration names runtime or precision")
     if found is None:
         return Finding("tuning", Grade.WARN, "this board was never timed", "limen tune")
-    if found.key != tuning_key(bundle):
+    if found.key != tuning_key(bundle) or open_tuned(bundle, path, config.yunet) is None:
         return Finding(
             "tuning", Grade.WARN, "of another bundle, runtime or machine", "limen tune again"
         )

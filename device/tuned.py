@@ -148,7 +148,9 @@ def open_tuned(
         logger.warning("%s: ignored (%s): run 'limen tune' again", path, error)
         return None
     if opened[1].model_id != tuning.model_id:  # another finder than it was tuned with
-        logger.warning("%s: tuned with another finder, so it is ignored", path)
+        logger.warning(
+            "%s: tuned with another finder, so it is ignored: run 'limen tune' again", path
+        )
         return None
     return opened
 
