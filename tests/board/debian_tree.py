@@ -77,7 +77,8 @@ def install_wheels(
     if done.returncode != 0:
         raise MirrorError(f"no wheels from the package index: {done.stderr[-300:]}")
     # Byte code by a Python of the same version costs seconds; by an emulated one, a minute.
-    compiler = shutil.which(f"python{python}")
+    here = "{}.{}".format(*sys.version_info)
+    compiler = sys.executable if python == here else shutil.which(f"python{python}")
     if compiler is not None:
         parts = [target / name for name in ("numpy", "cv2", "scipy", "limen", "pydantic", "typer")]
         subprocess.run(
