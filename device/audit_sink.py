@@ -34,6 +34,7 @@ BEFELL = frozenset(
         EventKind.TAMPER,
         EventKind.CAMERA,
         EventKind.GALLERY,
+        EventKind.DRIFT,
         EventKind.SOURCE_LOST,
     }
 )
