@@ -68,7 +68,10 @@ def run_row(name: str, row: dict[str, Any], recipe: Recipe, options: argparse.Na
     print(f"{name}: {trainer.summary()}", flush=True)
     trainer.run()
     seconds = time.process_time() - before
-    network = load_checkpoint(folder / LAST).network()
+    checkpoint = load_checkpoint(folder / LAST)
+    if checkpoint.step < recipe.total_steps:
+        raise SystemExit(f"{name}: stopped at step {checkpoint.step}; the same command goes on")
+    network = checkpoint.network()
     choose = open_pictures(options.data, CHOOSE)
     pairs = pairs_of(choose.identity)
     assert pairs is not None, "the part 'choose' has no pairs of both kinds"
