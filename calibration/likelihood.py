@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression, minimize
 
 from limen.calibration.scores import Scores
 from limen.errors import CalibrationError
@@ -46,6 +45,8 @@ def fit_logistic(mated: Scores, non_mated: Scores) -> LogisticRatio:
     CalibrationError for an empty class, for scores that are not finite, or where higher scores are
     not the more mated ones.
     """
+    from scipy.optimize import minimize  # not at a door, which reads ratios and fits none
+
     m, n = _checked(mated, "mated"), _checked(non_mated, "non-mated")
     if not (np.isfinite(m).all() and np.isfinite(n).all()):
         raise CalibrationError("a ratio is fitted to finite scores only")
@@ -80,6 +81,8 @@ def isotonic_log_ratios(
     Pool adjacent violators with both classes weighed alike; equal scores get equal ratios.
     Returns those of `mated` and of `non_mated`, each in the order given; ±inf at the ends.
     """
+    from scipy.optimize import isotonic_regression
+
     m, n = _checked(mated, "mated"), _checked(non_mated, "non-mated")
     values, place = np.unique(np.concatenate([m, n]), return_inverse=True)
     mated_at = np.bincount(place[: len(m)], minlength=len(values)) / len(m)

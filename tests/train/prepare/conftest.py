@@ -20,7 +20,7 @@ def take(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     turned = image[:, ::-1] if number % 2 else image
     if number < 2:
         return np.ascontiguousarray(turned)
-    noise = np.random.default_rng(number).normal(0, 48, image.shape)
+    noise = np.random.default_rng(number).normal(0, 60, image.shape)
     return np.clip(turned + noise, 0, 255).astype(np.uint8)
 
 
