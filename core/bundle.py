@@ -9,40 +9,35 @@ refused, with the test that tries it.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from limen.alignment import TEMPLATE_XY
 from limen.archive import read_archive
+from limen.bundle_manifest import MANIFEST, check_names, check_part, parse_manifest
 from limen.cohort import CohortEmbeddings, decode_cohort, encode_cohort
 from limen.detection import Detector
 from limen.embedder import RuntimeEmbedder
 from limen.errors import BundleError, RuntimeUnavailableError
 from limen.finder import FINDER_VERSION, FinderDetector, FinderInput
 from limen.manifest import (
-    SCHEMA_VERSION,
     FinderGraph,
     Graph,
     GraphFinder,
     HaarFinder,
     Manifest,
-    Part,
     RuntimeGraph,
     YuNetFinder,
 )
-from limen.manifest_history import upgraded
 from limen.onnx_check import check_onnx
 from limen.runtimes import RUNTIMES, available_runtimes, open_session
 from limen.scaling import Scaling
-from limen.settings import explain_validation_error
 from limen.signing import SIGNATURES, PublicKey, Signature, decode_signatures
 from limen.tflite_check import check_tflite
 from limen.trust import NO_TRUST, Trust, board_trust
@@ -59,7 +54,6 @@ __all__ = [
     "read_bundle_file",
 ]
 
-MANIFEST = "manifest.json"
 MAX_BUNDLE_BYTES = 256 * 2**20
 MAX_MANIFEST_BYTES = 2 * 2**20
 DEFAULT_BUNDLE = "default.limen"
@@ -275,13 +269,13 @@ def parse_bundle(
     if len(parts[MANIFEST]) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{name}: {MANIFEST} is larger than {MAX_MANIFEST_BYTES // 2**20} MiB")
     raw_manifest = bytes(parts[MANIFEST])
-    manifest = _parse_manifest(raw_manifest, name)
+    manifest = parse_manifest(raw_manifest, name)
     signatures = decode_signatures(bytes(parts[SIGNATURES]), name) if SIGNATURES in parts else ()
     # Who made it comes before what is in it: an untrusted bundle's graphs are not even looked at.
     signer = trust.check(manifest, raw_manifest, signatures, name)
-    _check_names(manifest, set(parts), name)
+    check_names(manifest, set(parts), name)
     for part in manifest.parts() if not is_known else ():
-        _check_part(parts[part.path], part, name)
+        check_part(parts[part.path], part, name)
     for graph in (*manifest.graphs, *manifest.finder_graphs) if not is_known else ():
         check = check_onnx if graph.runtime == "onnx" else check_tflite
         check(parts[graph.path], graph.path)
@@ -290,70 +284,3 @@ def parse_bundle(
             f"{name}: 'alignment.template_xy' is one that this limen does not align to"
         )
     return Bundle(manifest, parts, name, signatures, signer)
-
-
-def _parse_manifest(content: bytes, name: str) -> Manifest:
-    try:
-        values: Any = json.loads(
-            content, object_pairs_hook=_unambiguous, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{name}: {MANIFEST} is not valid JSON") from error
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise BundleError(
-            f"{name}: bundle schema {version} is newer than {SCHEMA_VERSION}, which this limen "
-            "reads: update limen, or export the bundle with this version"
-        )
-    try:
-        return Manifest.model_validate(upgraded(values) if isinstance(values, dict) else values)
-    except (ValidationError, RecursionError) as error:
-        why = (
-            explain_validation_error(error, Manifest)
-            if isinstance(error, ValidationError)
-            else "nested too deep"
-        )
-        raise BundleError(f"{name}: {MANIFEST}: {why}") from error
-
-
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key is there twice")
-    return values
-
-
-def _no_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _check_names(manifest: Manifest, found: set[str], name: str) -> None:
-    paths = [part.path for part in manifest.parts()]
-    if len(set(paths)) != len(paths) or {MANIFEST, SIGNATURES} & set(paths):
-        raise BundleError(f"{name}: {MANIFEST} names a part twice")
-    for graph in (*manifest.graphs, *manifest.finder_graphs):
-        if graph.sha256 not in graph.equivalents:
-            raise BundleError(f"{name}: graph '{graph.path}' is not among its own 'equivalents'")
-    cohort = manifest.cohort
-    if cohort is not None and cohort.graph not in {None, *(g.path for g in manifest.graphs)}:
-        raise BundleError(
-            f"{name}: 'cohort.graph' is '{cohort.graph}', which is no graph of the embedder's"
-        )
-    beside = found - set(paths) - {MANIFEST, SIGNATURES}
-    if beside:
-        raise BundleError(f"{name}: '{sorted(beside)[0]}' is inside but not in {MANIFEST}")
-    missing = set(paths) - found
-    if missing:
-        raise BundleError(f"{name}: part '{sorted(missing)[0]}' is missing; copy the bundle again")
-
-
-def _check_part(content: memoryview, part: Part, name: str) -> None:
-    if len(content) != part.bytes:
-        raise BundleError(
-            f"{name}: part '{part.path}' has {len(content)} bytes, {MANIFEST} says {part.bytes}"
-        )
-    if hashlib.sha256(content).hexdigest() != part.sha256:
-        raise BundleError(
-            f"{name}: part '{part.path}' was changed after sealing (its SHA-256 differs); "
-            "copy the bundle again from where it was made"
-        )
