@@ -162,7 +162,12 @@ def run(
 
         # A recording is of another day: it says nothing of this door's drift.
         monitor = DriftMonitor(opened, drifted) if settings.drift and live else None
-        adapter = Adapter(opened, wall_clock)
+        adapter = Adapter(
+            opened,
+            embedder.model_id,
+            lambda probe: door.recogniser.identify(probe, 2),
+            wall_clock,
+        )
         sinks.append(adapter)
 
         def seen(step: DoorStep) -> None:

@@ -117,6 +117,8 @@ class FinderDetector:
         )
         looked = (self._look_mirrored(image, face) for face in doubtful[: self._doubts])
         faces += [face for face in looked if face is not None]
+        # Who is not looked at again counts by the first look: nobody vanishes from a group.
+        faces += [face for face in doubtful[self._doubts :] if face.confidence >= least]
         return sorted(faces, key=lambda face: -face.area_px)
 
     def _look_mirrored(self, image: NDArray[np.uint8], face: DetectedFace) -> DetectedFace | None:

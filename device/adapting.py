@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from limen.device.door import DoorStep
 from limen.device.events import Event, EventKind
 from limen.device.gallery import Gallery
 from limen.device.gallery.adaptation import adapt, read_policy
 from limen.device.trusted_clock import WallTime, believed_now
-from limen.device.values import Verdict
-from limen.errors import GalleryError
+from limen.device.values import Candidate, Verdict
+from limen.errors import LimenError
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +24,23 @@ class Adapter:
 
     A visit counts where the door opened for it, alone in the picture, and nobody else is enrolled
     who is nearly as alike; where a second factor is asked for, only once it was given. Everything
-    else is the gallery's to judge. What cannot be kept is logged and stops no door.
+    else is the gallery's to judge. What cannot be kept is logged and stops no door. While the gallery
+    moves to another model, nothing is added.
     """
 
-    def __init__(self, gallery: Gallery, wall_clock: Callable[[], WallTime] = believed_now) -> None:
+    def __init__(
+        self,
+        gallery: Gallery,
+        model_id: str,
+        identify: Callable[[NDArray[np.float32]], list[Candidate]],
+        wall_clock: Callable[[], WallTime] = believed_now,
+    ) -> None:
+        """model_id: of the door's probes; identify: the two most alike of everybody enrolled, whoever
+        may enter now.
+        """
         self._gallery = gallery
+        self._model_id = model_id
+        self._identify = identify
         self._wall_clock = wall_clock
         self._asked: DoorStep | None = None
 
@@ -60,13 +75,22 @@ class Adapter:
             policy = read_policy(self._gallery.store)
             if policy is None:
                 return
-            other = decision.runner_up
-            if other is not None and candidate.score - other.score < policy.above:
+            if self._gallery.move_under_way() is not None:
+                return
+            # The decision's own runner-up leaves out who may not enter at this hour.
+            alike = (decision.runner_up, *self._identify(sample.embedding))
+            others = [c.score for c in alike if c is not None and c.subject_id != subject_id]
+            if others and candidate.score - max(others) < policy.above:
                 return
             refusal = adapt(
-                self._gallery.store, subject_id, sample.embedding, sample.quality, wall.now
+                self._gallery.store,
+                subject_id,
+                sample.embedding,
+                sample.quality,
+                wall.now,
+                model_id=self._model_id,
             )
-        except GalleryError as error:
+        except (LimenError, ValueError) as error:  # whatever it is, it stops no door
             logger.warning("no reference was added: %s", error)
             return
         logger.info("a reference was %s", f"not added: {refusal}" if refusal else "added")

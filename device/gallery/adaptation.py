@@ -96,11 +96,18 @@ def set_policy(store: Store, policy: AdaptationPolicy | None) -> None:
 
 
 def adapt(
-    store: Store, subject_id: str, embedding: NDArray[np.float32], quality: float, now: datetime
+    store: Store,
+    subject_id: str,
+    embedding: NDArray[np.float32],
+    quality: float,
+    now: datetime,
+    *,
+    model_id: str | None = None,
 ) -> str:
     """Add a reference of a visit to a subject; why it was not added, '' where it was.
 
-    embedding: (D,) float32, unit norm; now: with a time zone. The oldest that the door added makes
+    embedding: (D,) float32, unit norm; now: with a time zone; model_id: the embedding's, where it
+    may be another than the gallery's. The oldest that the door added makes
     room for the newest. What only comes too soon or teaches nothing is not put on record; what would
     let the subject drift is.
     """
@@ -110,8 +117,10 @@ def adapt(
         subject = find_subject(store, execute, subject_id)
         if policy is None or subject is None:
             return "off" if policy is None else "nobody of that id"
-        model_id, threshold = _in_force(store, execute)
-        shots = _shots(store, execute, subject, model_id)
+        in_force, threshold = _in_force(store, execute)
+        if model_id not in (None, in_force):
+            return "the door runs another model"
+        shots = _shots(store, execute, subject, in_force)
         refusal = _too_soon(shots, policy, now) or _unlike(
             store, execute, subject, shots, row, quality, policy, threshold
         )
@@ -130,7 +139,7 @@ def adapt(
             row,
             quality,
             now.isoformat(timespec="seconds"),
-            reference_context(subject.key.uid, model_id),
+            reference_context(subject.key.uid, in_force),
             adapted=True,
         )
         execute("INSERT INTO reference (subject, sealed) VALUES (?, ?)", (subject.row, sealed))

@@ -81,7 +81,11 @@ def open_index(store: Store) -> Indexed | None:
             if indexed is None or key is None:
                 remove_index_file(store.path)  # of an erasure: noise, without its key
                 return None
-            if not key.changed or not can_be_indexed(indexed.templates.shape[1]):
+            if not can_be_indexed(indexed.templates.shape[1]):
+                return (
+                    None  # without faiss nobody can be read anew, and the file stays for who has it
+                )
+            if not key.changed:
                 return indexed
             changed = np.array(key.changed, np.int64)
             return indexed.without(changed).joined(_fresh(store, key.changed, indexed))

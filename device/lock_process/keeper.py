@@ -33,8 +33,8 @@ class LockKeeper:
     A recogniser's pulse is held by a lease that each heartbeat renews: without one for
     `lease_s`, the door is locked, and stays so until a new request. A pulse that is asked for
     while one runs replaces it, but never beyond `max_pulse_s` after the door was let go of. The
-    exit button works without a recogniser. A pulse by hand needs no heartbeat, and has the same
-    limits. While the casing is open, nobody is obeyed.
+    exit button works without a recogniser. A pulse by hand needs no heartbeat; asked in turn, both
+    together have the one limit. While the casing is open, nobody is obeyed.
     """
 
     def __init__(self, settings: LockSettings) -> None:
@@ -44,7 +44,6 @@ class LockKeeper:
         self._lease_until_s = -math.inf
         self._rest_until_s = -math.inf
         self._exit_until_s: float | None = None
-        self._hand_since_s: float | None = None
         self._hand_until_s: float | None = None
         self._released_at_s = -math.inf
         self._raw = Inputs()
@@ -92,9 +91,9 @@ class LockKeeper:
         if refusal := self._refusal(now_s, pulse_s, asked_at_s):
             return refusal
         was_released = self.released
-        if self._hand_since_s is None:
-            self._hand_since_s = now_s
-        self._hand_until_s = min(now_s + pulse_s, self._hand_since_s + self._settings.max_pulse_s)
+        if self._since_s is None:
+            self._since_s = now_s
+        self._hand_until_s = min(now_s + pulse_s, self._since_s + self._settings.max_pulse_s)
         self._note_released(was_released, now_s, "by hand")
         return ""
 
@@ -173,8 +172,7 @@ class LockKeeper:
         if after.tampered and not before.tampered:
             self._tell(NoticeKind.TAMPER, now_s)
             if self._until_s is not None or self._hand_until_s is not None:
-                self._until_s = self._since_s = None
-                self._hand_until_s = self._hand_since_s = None
+                self._until_s = self._hand_until_s = self._since_s = None
                 self._note_locked(now_s, "tamper")
         if after.exit_pressed and not before.exit_pressed:
             was_released = self.released
@@ -206,23 +204,26 @@ class LockKeeper:
         return ""
 
     def _end_hand(self, now_s: float) -> None:
-        since_s = self._hand_since_s if self._hand_since_s is not None else now_s
+        since_s = self._since_s if self._since_s is not None else now_s
         at_limit = now_s >= since_s + self._settings.max_pulse_s
         if at_limit:
             self._rest_until_s = now_s + REST_S
-        self._hand_until_s = self._hand_since_s = None
+        self._hand_until_s = None
+        if self._until_s is None:
+            self._since_s = None
         self._note_locked(now_s, "hard limit" if at_limit else "opening by hand over")
 
     def _hold(self, now_s: float, reason: str) -> None:
         was_released = self.released
-        self._until_s = self._since_s = self._exit_until_s = None
-        self._hand_until_s = self._hand_since_s = None
+        self._until_s = self._hand_until_s = self._since_s = self._exit_until_s = None
         if was_released:
             self._note_locked(now_s, reason)
 
     def _end_pulse(self, now_s: float, reason: str) -> None:
         if self._until_s is not None:
-            self._until_s = self._since_s = None
+            self._until_s = None
+            if self._hand_until_s is None:
+                self._since_s = None
             self._note_locked(now_s, reason)
 
     def _note_released(self, was_released: bool, now_s: float, reason: str) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from limen.anchors import CELL_CHANNELS, cells
+from limen.detection import DetectedFace
 from limen.errors import BundleError
 from limen.finder import FinderDetector, FinderInput, close_up, fit
 from limen.scaling import Scaling
@@ -124,6 +125,23 @@ def test_a_doubtful_face_is_believed_when_its_mirror_says_so(
     corner = np.array([left, top]) - 0.5
     expected = corner + side * np.array([[0, 0], [1, 0], [0.5, 0.5], [0, 1], [1, 1]])
     assert np.abs(face.landmarks_xy - expected).max() < 1
+
+
+def test_who_is_not_looked_at_again_counts_by_the_first_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector, _ = finder(closer_looks=0)
+    detector = detector.looking_closer(0, doubts=1)
+    first = [
+        DetectedFace(
+            np.array([x, 10, x + 20, 30], np.float32), np.zeros((5, 2), np.float32), confidence
+        )
+        for x, confidence in ((10.0, 0.59), (50.0, 0.55), (90.0, 0.45))
+    ]
+    looks = iter([first, []])  # the surest is looked at again, and not seen
+    monkeypatch.setattr(detector, "_look", lambda *_: next(looks))
+    found = detector.detect(np.zeros((128, 160, 3), np.uint8))
+    assert [round(face.confidence, 2) for face in found] == [0.55]
 
 
 def test_without_doubts_the_first_look_decides() -> None:

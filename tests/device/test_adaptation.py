@@ -182,8 +182,37 @@ def step(
     )
 
 
+def adapter_of(
+    gallery: Gallery, *, trusted: bool = True, model_id: str = MODEL_ID, bob: float = 0.1
+) -> Adapter:
+    """A door's adapter, where a look at everybody finds ann, and bob at so much."""
+    everybody = [Candidate("ann", 0.85), Candidate("bob", bob)]
+    return Adapter(gallery, model_id, lambda _: everybody, lambda: WallTime(NOW, trusted))
+
+
+def test_somebody_as_alike_who_may_not_enter_now_keeps_a_visit_out(gallery: Gallery) -> None:
+    adapter_of(gallery, bob=0.8).see(step(Verdict.OPEN))
+    assert adapted_references(gallery.store) == []
+
+
+def test_a_door_of_another_model_adds_nothing(gallery: Gallery) -> None:
+    adapter_of(gallery, model_id="f" * 32).see(step(Verdict.OPEN))
+    assert adapted_references(gallery.store) == []
+
+
+def test_what_goes_wrong_while_adapting_stops_no_door(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise ValueError("a policy of another version")
+
+    monkeypatch.setattr("limen.device.adapting.adapt", broken)
+    adapter_of(gallery).see(step(Verdict.OPEN))
+    assert adapted_references(gallery.store) == []
+
+
 def test_a_door_that_opened_hands_over_the_visit(gallery: Gallery) -> None:
-    adapter = Adapter(gallery, lambda: WallTime(NOW, True))
+    adapter = adapter_of(gallery)
     adapter.see(step(Verdict.WAIT))
     assert adapted_references(gallery.store) == []
     adapter.see(step(Verdict.OPEN))
@@ -201,12 +230,12 @@ def test_a_door_that_opened_hands_over_the_visit(gallery: Gallery) -> None:
 def test_a_visit_that_could_be_somebody_elses_is_not_handed_over(
     gallery: Gallery, visit: DoorStep
 ) -> None:
-    Adapter(gallery, lambda: WallTime(NOW, True)).see(visit)
+    adapter_of(gallery).see(visit)
     assert adapted_references(gallery.store) == []
 
 
 def test_while_the_clock_is_not_trusted_nothing_is_added(gallery: Gallery) -> None:
-    Adapter(gallery, lambda: WallTime(NOW, False)).see(step(Verdict.OPEN))
+    adapter_of(gallery, trusted=False).see(step(Verdict.OPEN))
     assert adapted_references(gallery.store) == []
 
 
@@ -217,7 +246,7 @@ def test_while_the_clock_is_not_trusted_nothing_is_added(gallery: Gallery) -> No
 def test_where_a_second_factor_is_asked_for_it_must_have_been_given(
     gallery: Gallery, kind: EventKind, who: str | None, added: int
 ) -> None:
-    adapter = Adapter(gallery, lambda: WallTime(NOW, True))
+    adapter = adapter_of(gallery)
     adapter.see(step(Verdict.ASK))
     assert adapted_references(gallery.store) == []
     adapter.emit(Event(kind, "second factor", subject_id=who))

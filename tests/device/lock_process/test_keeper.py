@@ -184,6 +184,20 @@ def test_opening_by_hand_again_and_again_ends_at_the_hard_limit_and_rests() -> N
     assert keeper.open_by_hand(14.1, 1.0, 14.1) == ""
 
 
+def test_recogniser_and_hand_in_turn_have_one_limit_together() -> None:
+    keeper = LockKeeper(SETTINGS)
+    assert keeper.ask(10.0, 2.0, 10.0) == ""
+    for beat_s in (10.5, 11.0, 11.5):
+        keeper.beat(beat_s, beat_s)
+    assert keeper.open_by_hand(11.8, 3.0, 11.8) == ""
+    keeper.tick(12.5)
+    assert keeper.ask(12.5, 3.0, 12.5) == ""
+    assert keeper.released
+    keeper.tick(13.0)
+    assert not keeper.released
+    assert "limit" in keeper.ask(13.5, 1.0, 13.5)
+
+
 @pytest.mark.parametrize("pulse_s", [0.0, -1.0, 3.1, math.inf, math.nan])
 def test_opening_by_hand_has_the_locks_own_bounds(pulse_s: float) -> None:
     keeper = LockKeeper(SETTINGS)
