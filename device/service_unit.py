@@ -114,6 +114,7 @@ MemoryMax={plan.memory_mb}M
 TasksMax=64
 Nice=-5
 ReadWritePaths={plan.state}
+Environment=STATE_DIRECTORY={plan.state}
 StandardOutput=journal
 StandardError=journal
 RestrictAddressFamilies={families}

@@ -88,3 +88,9 @@ def test_what_a_unit_cannot_name_is_refused(values: dict[str, object]) -> None:
     every = {"python": PLAN.python, "config": PLAN.config, "state": PLAN.state, **values}
     with pytest.raises(ConfigError, match="expected"):
         ServicePlan(**every)  # type: ignore[arg-type]
+
+
+def test_what_the_board_remembers_of_bundles_lies_where_the_service_may_write() -> None:
+    text = units(PLAN)["limen.service"]
+    assert f"ReadWritePaths={PLAN.state}\n" in text
+    assert f"Environment=STATE_DIRECTORY={PLAN.state}\n" in text
