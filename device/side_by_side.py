@@ -9,13 +9,14 @@ is nobody's: the door stays locked (docs/adr/0030-two-models-at-one-door.md).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limen.alignment import align
+from limen.calibration.conditions import Condition
 from limen.calibration.operating_point import OperatingPoint
 from limen.detection import DetectedFace, Detector
 from limen.device.following import scaled_faces
@@ -52,6 +53,7 @@ class SideBySide(Recogniser):
         probe_frames: int = 1,
         permission: Permission | None = None,
         find_lookalikes: bool = False,
+        by_condition: Mapping[Condition, float] | None = None,
     ) -> None:
         """references, threshold and what follows `former`: the new model's, as a recogniser's.
 
@@ -63,6 +65,7 @@ class SideBySide(Recogniser):
             probe_frames=probe_frames,
             permission=permission,
             find_lookalikes=find_lookalikes,
+            by_condition=by_condition,
         )
         self._old = old
         self._former = former
@@ -145,6 +148,7 @@ def load_moving(
             probe_frames=point.probe_frames if point else 1,
             permission=Permission(references if point else _NOBODY, wall_clock),
             find_lookalikes=find_lookalikes,
+            by_condition=point.thresholds_by_condition() if point else None,
         )
 
     everybody = former_references(gallery.store)
@@ -177,6 +181,7 @@ def load_moving(
         probe_frames=point.probe_frames if point else 1,
         permission=Permission(own, wall_clock),
         find_lookalikes=find_lookalikes,
+        by_condition=point.thresholds_by_condition() if point else None,
     )
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from moving_workload import AT, NEW, OLD, Coloured, colour_crop, old_gallery
 
+from limen.calibration.conditions import Condition
+from limen.calibration.operating_point import ConditionPoint, OperatingPoint
 from limen.device.fakes import FakeDetector, fake_operating_point, fake_picture
 from limen.device.former import Former
 from limen.device.gallery import Gallery
@@ -41,6 +43,20 @@ def gallery(tmp_path: Path):
 
 def move(gallery: Gallery) -> None:
     assert switch(gallery.store, NEW, stage(gallery.store, NEW, Coloured(NEW).embed))
+
+
+def with_strict_light(threshold: float, model_id: str) -> OperatingPoint:
+    """A point that nobody reaches by night, nor by day, which nobody measured."""
+    night = ConditionPoint(
+        condition=Condition.NIGHT,
+        threshold=1.0001,
+        fmr=0.0,
+        fmr_upper_bound=1e-3,
+        non_mated_comparisons=3000,
+        visits=3,
+    )
+    point = fake_operating_point(threshold, model_id)
+    return point.model_copy(update={"by_light": True, "conditions": (night,)})
 
 
 def frame_of(colour: tuple[int, int, int]) -> Frame:
@@ -111,6 +127,19 @@ def test_scores_stand_at_their_own_models_threshold(gallery) -> None:
         frame = frame_of(colour)
         sample = acquire(frame.image, FakeDetector(), Coloured(NEW))
         assert recogniser.decide(sample, frame).threshold == threshold
+
+
+def test_each_models_thresholds_by_light_count_while_the_gallery_moves(gallery) -> None:
+    gallery.keep_operating_point(with_strict_light(0.9, OLD))
+    move(gallery)
+    assert decided(gallery, OLD, BLUE)[0] is Outcome.NO_MATCH  # a door with the old bundle
+    gallery.keep_operating_point(with_strict_light(0.95, NEW))
+    former = Former(Coloured(OLD), FakeDetector())
+    recogniser = load_recogniser(gallery, NEW, former=former)
+    assert recogniser.threshold_for(frame_of(GREEN)) == 1.0001
+    for colour in (GREEN, BLUE):  # at the general thresholds both would match
+        assert decided(gallery, NEW, colour, former)[0] is Outcome.NO_MATCH
+    assert decided(gallery, NEW, GREEN)[0] is Outcome.NO_MATCH  # without the former bundle
 
 
 def test_face_that_both_models_take_for_somebody_is_nobodys(gallery) -> None:
