@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import moving_workload as workload
@@ -57,6 +58,13 @@ def with_strict_light(threshold: float, model_id: str) -> OperatingPoint:
     )
     point = fake_operating_point(threshold, model_id)
     return point.model_copy(update={"by_light": True, "conditions": (night,)})
+
+
+class Unlike(Coloured):
+    """Sees nobody whom it knows."""
+
+    def embed(self, aligned):
+        return np.tile(np.eye(self.size, dtype=np.float32)[-1], (len(aligned), 1))
 
 
 def frame_of(colour: tuple[int, int, int]) -> Frame:
@@ -140,6 +148,37 @@ def test_each_models_thresholds_by_light_count_while_the_gallery_moves(gallery) 
     for colour in (GREEN, BLUE):  # at the general thresholds both would match
         assert decided(gallery, NEW, colour, former)[0] is Outcome.NO_MATCH
     assert decided(gallery, NEW, GREEN)[0] is Outcome.NO_MATCH  # without the former bundle
+
+
+def test_lookalike_of_somebody_who_waits_stays_one(tmp_path: Path) -> None:
+    """Ann moves, her lookalike cy waits: each model alone would see no second of the kind."""
+    people = {"ann": BLUE, "bo": GREEN}
+    with old_gallery(tmp_path / "g.db", people, {"cy": (30, 20, 240)}) as gallery:
+        gallery.keep_operating_point(fake_operating_point(0.9, OLD))
+        before = load_recogniser(gallery, OLD, find_lookalikes=True).lookalikes
+        assert before == {"ann", "cy"}
+        move(gallery)
+        former = Former(Coloured(OLD), None)
+        for calibrated in (False, True):
+            if calibrated:
+                gallery.keep_operating_point(fake_operating_point(0.999, NEW))
+            door = load_recogniser(gallery, NEW, former=former, find_lookalikes=True)
+            assert door.lookalikes == before
+        assert load_recogniser(gallery, NEW, former=former).lookalikes == frozenset()
+        assert load_recogniser(gallery, OLD, find_lookalikes=True).lookalikes == before
+        # Where one model alone takes a face for either, the decision says so.
+        sample = acquire(frame_of(BLUE).image, FakeDetector(), Coloured(NEW))
+        strange = replace(sample, embedding=np.eye(Coloured(NEW).size, dtype=np.float32)[-1])
+        old = door.decide(strange, frame_of(BLUE))
+        assert (old.outcome, old.lookalike) == (Outcome.MATCH, True)
+        assert old.candidate is not None
+        assert old.candidate.subject_id == "cy"
+        blind = Former(Unlike(OLD), None)
+        door = load_recogniser(gallery, NEW, former=blind, find_lookalikes=True)
+        for colour, alike in ((BLUE, True), (GREEN, False)):
+            sample = acquire(frame_of(colour).image, FakeDetector(), Coloured(NEW))
+            new = door.decide(sample, frame_of(colour))
+            assert (new.outcome, new.lookalike) == (Outcome.MATCH, alike)
 
 
 def test_face_that_both_models_take_for_somebody_is_nobodys(gallery) -> None:
