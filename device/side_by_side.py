@@ -71,6 +71,10 @@ class SideBySide(Recogniser):
         self._former = former
         self._seen: tuple[int, list[DetectedFace]] | None = None
 
+    def may_enter(self, subject_id: str) -> bool:
+        """Whether the subject is known to either model and may enter now."""
+        return super().may_enter(subject_id) or self._old.may_enter(subject_id)
+
     def decide(
         self,
         sample: FaceSample | None,

@@ -181,6 +181,18 @@ def test_lookalike_of_somebody_who_waits_stays_one(tmp_path: Path) -> None:
             assert (new.outcome, new.lookalike) == (Outcome.MATCH, alike)
 
 
+def test_second_factor_of_somebody_who_waits_is_taken(gallery) -> None:
+    move(gallery)
+    gallery.keep_operating_point(fake_operating_point(0.95, NEW))
+    former = Former(Coloured(OLD), FakeDetector())
+    door = load_recogniser(gallery, NEW, former=former)
+    assert [door.may_enter(name) for name in ("ann", "cy", "nobody")] == [True, True, False]
+    for name in ("bo", "cy"):
+        gallery.describe(name, SubjectDetails(may_enter=False))
+    door = load_recogniser(gallery, NEW, former=former)
+    assert [door.may_enter(name) for name in ("ann", "bo", "cy")] == [True, False, False]
+
+
 def test_face_that_both_models_take_for_somebody_is_nobodys(gallery) -> None:
     move(gallery)
     gallery.keep_operating_point(fake_operating_point(0.95, NEW))
