@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import moving_workload as workload
@@ -20,6 +21,12 @@ from limen.calibration.operating_point import ConditionPoint, OperatingPoint
 from limen.device.fakes import FakeDetector, fake_operating_point, fake_picture
 from limen.device.former import Former
 from limen.device.gallery import Gallery
+from limen.device.gallery.adaptation import (
+    AdaptationPolicy,
+    adapt,
+    adapted_references,
+    set_policy,
+)
 from limen.device.gallery.keys import default_key
 from limen.device.gallery.moving import finish, former_references, stage, switch
 from limen.device.gallery.schema import VERSION_2
@@ -99,6 +106,24 @@ def test_kept_crops_are_embedded_again_and_the_others_must_come_back(gallery) ->
     assert gallery.operating_point() is None
     (entry,) = [e for e in gallery.audit.entries() if e.kind == "moved to another model"]
     assert (entry.detail or {})["references"] == 4
+    gallery.check()
+
+
+def test_references_that_the_door_added_by_itself_serve_no_longer(gallery) -> None:
+    set_policy(gallery.store, AdaptationPolicy(above=0.05))
+    enrolled = gallery.references()
+    visit = enrolled.embeddings[enrolled.subject == 2][0].copy()  # cy
+    visit[-1] = 0.2
+    visit /= np.linalg.norm(visit)
+    assert adapt(gallery.store, "cy", visit, 0.9, datetime.fromisoformat(AT)) == ""
+    assert len(adapted_references(gallery.store)) == 1
+    move(gallery)
+    assert adapted_references(gallery.store) == []
+    aside = former_references(gallery.store)
+    np.testing.assert_array_equal(aside.embeddings, enrolled.embeddings)
+    assert aside.subject_ids == enrolled.subject_ids
+    (entry,) = [e for e in gallery.audit.entries() if e.kind == "moved to another model"]
+    assert (entry.detail or {})["adapted_left_behind"] == 1
     gallery.check()
 
 
@@ -231,6 +256,10 @@ def test_whoever_comes_back_is_the_new_models_and_the_move_can_be_finished(galle
     move(gallery)
     with pytest.raises(GalleryError, match="1 people are known to the old model only"):
         finish(gallery.store)
+    with pytest.raises(GalleryError, match="run 'limen calibrate' first"):
+        finish(gallery.store, leave_behind=True)
+    gallery.check()
+    gallery.keep_operating_point(fake_operating_point(0.95, NEW))
     rows = Coloured(NEW).embed(np.stack([colour_crop(BLUE)]))
     gallery.enrol("cy", rows, [0.9], AT)
     under_way = gallery.move_under_way()
@@ -248,6 +277,7 @@ def test_whoever_comes_back_is_the_new_models_and_the_move_can_be_finished(galle
 
 def test_leaving_behind_must_be_said_and_keeps_the_record(gallery) -> None:
     move(gallery)
+    gallery.keep_operating_point(fake_operating_point(0.95, NEW))
     finish(gallery.store, leave_behind=True)
     assert {r.subject_id: r.references for r in gallery.subjects()}["cy"] == 0
     assert gallery.references().subject_ids == ("ann", "bo")
