@@ -127,6 +127,14 @@ class OperatingPoint(BaseModel):
         own = [point.threshold for point in self.conditions if point.condition is condition]
         return own[0] if own else max(point.threshold for point in self.conditions)
 
+    def thresholds_by_condition(self) -> dict[Condition, float]:
+        """The threshold for each condition, as a recogniser takes them; empty without points by
+        light.
+        """
+        if not self.conditions:
+            return {}
+        return {condition: self.threshold_in(condition) for condition in Condition}
+
     @model_validator(mode="after")
     def _conditions_are_stricter(self) -> Self:
         named = [point.condition for point in self.conditions]

@@ -191,11 +191,6 @@ def _finish(gallery: Gallery, leave_behind: bool, json: bool) -> None:
             f"{len(waiting)} are known to the old model only: {', '.join(waiting)}: enrol them "
             "again first, or add --leave-behind"
         )
-    if move is not None and gallery.operating_point() is None:
-        raise GalleryError(
-            "the new model has no operating point, and the door would open to nobody: run 'limen "
-            "calibrate' first"
-        )
     purged = finish(gallery.store, leave_behind=leave_behind)
     if json:
         say_json({"finished": True, "left_behind": waiting, "bytes_overwritten": purged})

@@ -25,7 +25,7 @@ from limen.cohort import CohortEmbeddings, decode_cohort, encode_cohort
 from limen.detection import Detector
 from limen.embedder import RuntimeEmbedder
 from limen.errors import BundleError, RuntimeUnavailableError
-from limen.finder import FINDER_VERSION, FinderDetector, FinderInput
+from limen.finder import DOUBTS_BY_VERSION, FINDER_VERSION, FinderDetector, FinderInput
 from limen.manifest import (
     FinderGraph,
     Graph,
@@ -116,9 +116,12 @@ class Bundle:
         wanted = precision or finder.default_precision
         return self.detector_of(self._choose(finder.graphs, runtime, [wanted], "finder"), threads)
 
-    def detector_of(self, graph: FinderGraph, threads: int = 1) -> FinderDetector:
+    def detector_of(
+        self, graph: FinderGraph, threads: int = 1, version: int = FINDER_VERSION
+    ) -> FinderDetector:
         """The face finder that runs one of the manifest's graphs.
 
+        version: an earlier one finds as limen did then, for a gallery that was made with it.
         BundleError where the bundle's finder is none of limen's own.
         """
         finder = self.manifest.finder
@@ -132,8 +135,9 @@ class Bundle:
                 graph.layout,
                 Scaling(finder.scaling.mean, finder.scaling.divisor),
             ),
-            detector_id=finder.detector_id(graph, FINDER_VERSION),
+            detector_id=finder.detector_id(graph, version),
             min_confidence=finder.min_confidence,
+            doubts=DOUBTS_BY_VERSION[version],
         )
 
     def embedder(

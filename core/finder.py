@@ -33,6 +33,8 @@ SEEN_FROM = 0.4  # in the second look, below which nothing was seen
 SECOND_WEIGHT = 2 / 3  # of the mirrored look, against a third for the first
 MOST_DOUBTS = 2  # in a frame, the surest first: what a frame may cost at most
 DOUBTED_SHARE = 0.45  # as CLOSE_UP_SHARE; another scale errs differently
+# Galleries outlive a version: what each made of a finder's answers, for `limen.device.former`.
+DOUBTS_BY_VERSION = {1: 0, FINDER_VERSION: MOST_DOUBTS}
 
 
 @dataclass(frozen=True, slots=True)

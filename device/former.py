@@ -10,6 +10,7 @@ from limen.bundle import Bundle
 from limen.detection import Detector
 from limen.embedder import Embedder
 from limen.errors import ModelMismatchError
+from limen.finder import DOUBTS_BY_VERSION
 from limen.manifest import GraphFinder
 from limen.runtimes import available_runtimes
 
@@ -47,10 +48,13 @@ def former_of(
 
 
 def _detectors(bundle: Bundle, yunet: Path | None) -> Iterator[Detector]:
-    """The finders that a gallery of this bundle may have been made with, the default first."""
+    """The finders that a gallery of this bundle may have been made with: the default first, then
+    other precisions, then each as earlier versions of limen ran it.
+    """
     yield bundle.detector(yunet)
     finder = bundle.manifest.finder
     if yunet is None and isinstance(finder, GraphFinder):
-        for graph in finder.graphs:
-            if graph.runtime in available_runtimes():
-                yield bundle.detector(runtime=graph.runtime, precision=graph.precision)
+        graphs = [graph for graph in finder.graphs if graph.runtime in available_runtimes()]
+        for version in sorted(DOUBTS_BY_VERSION, reverse=True):
+            for graph in graphs:
+                yield bundle.detector_of(graph, version=version)

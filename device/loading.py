@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from limen.calibration.conditions import Condition
 from limen.device.former import Former
 from limen.device.gallery import Gallery
 from limen.device.permission import Permission
@@ -64,9 +63,5 @@ def load_recogniser(
         probe_frames=point.probe_frames,
         permission=permission,
         find_lookalikes=find_lookalikes,
-        by_condition=(
-            {condition: point.threshold_in(condition) for condition in Condition}
-            if point.conditions
-            else None
-        ),
+        by_condition=point.thresholds_by_condition(),
     )

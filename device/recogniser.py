@@ -34,6 +34,7 @@ class Recogniser:
         probe_frames: int = 1,
         permission: Permission | None = None,
         find_lookalikes: bool = False,
+        lookalikes: frozenset[str] = frozenset(),
         by_condition: Mapping[Condition, float] | None = None,
     ) -> None:
         """probe_frames: of how many frames a probe may be fused; the threshold's bound holds for no
@@ -42,7 +43,7 @@ class Recogniser:
         permission: who may enter when `decide` is asked; everybody where none is given.
 
         find_lookalikes: whether to compare all subjects with each other first; quadratic in their
-        number.
+        number. lookalikes: who is known to look like somebody else already.
 
         by_condition: the thresholds by day and night, where they differ; `threshold` where a
         comparison is of no frame.
@@ -71,15 +72,13 @@ class Recogniser:
             row: references.negatives[references.negative_subject == row]
             for row in set(references.negative_subject.tolist())
         }
-        self._lookalikes = (
-            _lookalikes(templates, self._subject_ids, threshold)
-            if find_lookalikes
-            else frozenset[str]()
-        )
+        self._lookalikes = lookalikes
+        if find_lookalikes:
+            self._lookalikes |= lookalikes_among(templates, self._subject_ids, threshold)
 
     @property
     def lookalikes(self) -> frozenset[str]:
-        """The subjects whose fused references match another subject's at the threshold."""
+        """Whose fused references match another subject's at the threshold, and who was named so."""
         return self._lookalikes
 
     @property
@@ -223,9 +222,10 @@ def fused(references: References) -> NDArray[np.float32]:
     return fuse(references.embeddings, references.subject, len(references.subject_ids))
 
 
-def _lookalikes(
+def lookalikes_among(
     templates: NDArray[np.float32], subject_ids: tuple[str, ...], threshold: float
 ) -> frozenset[str]:
+    """Whose template, (subjects, D) float32 of unit norm, matches another's at the threshold."""
     found: set[str] = set()
     rows = 256  # a block of the square at a time, for a board's memory
     for first in range(0, len(templates), rows):

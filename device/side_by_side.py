@@ -9,13 +9,14 @@ is nobody's: the door stays locked (docs/adr/0030-two-models-at-one-door.md).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limen.alignment import align
+from limen.calibration.conditions import Condition
 from limen.calibration.operating_point import OperatingPoint
 from limen.detection import DetectedFace, Detector
 from limen.device.following import scaled_faces
@@ -23,7 +24,7 @@ from limen.device.former import Former
 from limen.device.gallery import Gallery
 from limen.device.gallery.moving import Move, former_references
 from limen.device.permission import Permission
-from limen.device.recogniser import Recogniser
+from limen.device.recogniser import Recogniser, fused, lookalikes_among
 from limen.device.subjects import References
 from limen.device.trusted_clock import WallTime
 from limen.device.values import Decision, Frame, Outcome
@@ -51,7 +52,8 @@ class SideBySide(Recogniser):
         *,
         probe_frames: int = 1,
         permission: Permission | None = None,
-        find_lookalikes: bool = False,
+        lookalikes: frozenset[str] = frozenset(),
+        by_condition: Mapping[Condition, float] | None = None,
     ) -> None:
         """references, threshold and what follows `former`: the new model's, as a recogniser's.
 
@@ -62,11 +64,16 @@ class SideBySide(Recogniser):
             threshold,
             probe_frames=probe_frames,
             permission=permission,
-            find_lookalikes=find_lookalikes,
+            lookalikes=lookalikes,
+            by_condition=by_condition,
         )
         self._old = old
         self._former = former
         self._seen: tuple[int, list[DetectedFace]] | None = None
+
+    def may_enter(self, subject_id: str) -> bool:
+        """Whether the subject is known to either model and may enter now."""
+        return super().may_enter(subject_id) or self._old.may_enter(subject_id)
 
     def decide(
         self,
@@ -144,10 +151,13 @@ def load_moving(
             point.threshold if point else 1.0,
             probe_frames=point.probe_frames if point else 1,
             permission=Permission(references if point else _NOBODY, wall_clock),
-            find_lookalikes=find_lookalikes,
+            lookalikes=lookalikes,
+            by_condition=point.thresholds_by_condition() if point else None,
         )
 
     everybody = former_references(gallery.store)
+    # Of everybody, not of either model's part: whoever waits may look like one who does not.
+    lookalikes = _alike(everybody, move.point) if find_lookalikes else frozenset[str]()
     if model_id == move.former:
         if move.point is None:
             raise CalibrationError(_NOT_CALIBRATED)
@@ -160,6 +170,8 @@ def load_moving(
         )
     point = gallery.operating_point()
     own = gallery.references() if point is not None else _NOBODY
+    if find_lookalikes:
+        lookalikes |= _alike(own, point)
     if former is None or move.point is None:
         if point is None:
             raise CalibrationError(_NOT_CALIBRATED)
@@ -176,7 +188,8 @@ def load_moving(
         former,
         probe_frames=point.probe_frames if point else 1,
         permission=Permission(own, wall_clock),
-        find_lookalikes=find_lookalikes,
+        lookalikes=lookalikes,
+        by_condition=point.thresholds_by_condition() if point else None,
     )
 
 
@@ -185,6 +198,13 @@ _NOT_CALIBRATED = (
     "bundle, or name the former one beside it"
 )
 _NOBODY = References((), np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
+
+
+def _alike(references: References, point: OperatingPoint | None) -> frozenset[str]:
+    """Who looks like somebody else to a model at its operating point."""
+    if point is None:
+        return frozenset()
+    return lookalikes_among(fused(references), references.subject_ids, point.threshold)
 
 
 def _without(references: References, served: set[str]) -> References:

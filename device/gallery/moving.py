@@ -24,6 +24,7 @@ from limen.device.gallery.store import Execute, Store
 from limen.device.gallery.templates import (
     crop_context,
     decoded_rows,
+    is_adapted,
     opened_shot,
     opened_template,
     other_context,
@@ -112,6 +113,7 @@ def switch(store: Store, model_id: str, unreadable: set[int]) -> bool:
     """Make the staged templates the gallery's references, and let the old ones stand aside.
 
     One transaction: a process killed in it leaves the gallery with the old model, all staged.
+    What the door added by itself is left behind: nobody could take it back any more.
     False, and nothing changes, where a crop was kept after `stage` had gone by.
     """
     with store.writing(references=True) as execute:
@@ -124,12 +126,7 @@ def switch(store: Store, model_id: str, unreadable: set[int]) -> bool:
         if {number for (number,) in missed} - unreadable:
             return False
         execute("INSERT INTO former SELECT 1, model_id, operating_point FROM door")
-        for kind in ("reference", "negative"):
-            execute(
-                "INSERT INTO other_template (subject, model_id, kind, sealed)"
-                f" SELECT subject, ?, ?, sealed FROM {kind} ORDER BY id",
-                (own, kind),
-            )
+        left = _set_aside(store, execute, own)
         execute("DELETE FROM negative")
         execute(
             "UPDATE reference SET sealed = t.sealed FROM other_template t"
@@ -142,21 +139,44 @@ def switch(store: Store, model_id: str, unreadable: set[int]) -> bool:
         execute("DELETE FROM other_template WHERE kind = 'staged'")
         execute("UPDATE door SET model_id = ?, operating_point = NULL", (model_id,))
         (moved,) = execute("SELECT count(*) FROM reference").fetchone()
-        store.note("moved to another model", {"from": own, "to": model_id, "references": moved})
+        store.note(
+            "moved to another model",
+            {"from": own, "to": model_id, "references": moved, "adapted_left_behind": left},
+        )
     return True
+
+
+def _set_aside(store: Store, execute: Execute, own: str) -> int:
+    """Copy what people enrolled to where the former serves it; how many templates were not theirs."""
+    copied = (
+        "INSERT INTO other_template (subject, model_id, kind, sealed) SELECT subject, ?, '{0}', sealed"
+        " FROM {0}"
+    )
+    left = 0
+    rows = execute(
+        "SELECT r.id, s.uid, r.sealed FROM reference r JOIN subject s ON s.id = r.subject"
+        " ORDER BY r.id"
+    ).fetchall()
+    for number, uid, sealed in rows:
+        if is_adapted(store.vault.records, sealed, reference_context(uid, own)):
+            left += 1
+        else:
+            execute(copied.format("reference") + " WHERE id = ?", (own, number))
+    execute(copied.format("negative") + " ORDER BY id", (own,))
+    return left
 
 
 def finish(store: Store, *, leave_behind: bool = False) -> bool:
     """Erase what is left of the old model. Whether its bytes are gone from the file already.
 
     leave_behind: though somebody is known to the old model only; they stay in the records, without
-    references. GalleryError, and nothing changes, where somebody is and it is not said, or no move
-    is under way.
+    references. GalleryError, and nothing changes, where somebody is and it is not said, no move is
+    under way, or the new model has no operating point.
     """
-    move = move_under_way(store)
-    if move is None:
-        raise GalleryError("no move to another model is under way: there is nothing to finish")
     with store.writing(references=True) as execute:
+        former = execute("SELECT model_id FROM former").fetchone()
+        if former is None:
+            raise GalleryError("no move to another model is under way: there is nothing to finish")
         (waiting,) = execute(
             f"SELECT count(*) FROM ({_SERVED} EXCEPT SELECT subject FROM reference)"
         ).fetchone()
@@ -165,13 +185,18 @@ def finish(store: Store, *, leave_behind: bool = False) -> bool:
                 f"{waiting} people are known to the old model only and would not be recognised any "
                 "more: enrol them again first, or leave them behind with --leave-behind"
             )
+        if execute("SELECT operating_point FROM door").fetchone()[0] is None:
+            raise GalleryError(
+                "the new model has no operating point, and the door would open to nobody: run "
+                "'limen calibrate' first"
+            )
         (templates,) = execute("SELECT count(*) FROM other_template").fetchone()
         execute("DELETE FROM other_template")
         execute("DELETE FROM former")
         execute("UPDATE door SET purge_due = 1")
         store.note(
             "move finished",
-            {"from": move.former, "templates_erased": templates, "left_behind": waiting},
+            {"from": former[0], "templates_erased": templates, "left_behind": waiting},
         )
     return purge(store)
 

@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import moving_workload as workload
@@ -14,9 +16,17 @@ import numpy as np
 import pytest
 from moving_workload import AT, NEW, OLD, Coloured, colour_crop, old_gallery
 
+from limen.calibration.conditions import Condition
+from limen.calibration.operating_point import ConditionPoint, OperatingPoint
 from limen.device.fakes import FakeDetector, fake_operating_point, fake_picture
 from limen.device.former import Former
 from limen.device.gallery import Gallery
+from limen.device.gallery.adaptation import (
+    AdaptationPolicy,
+    adapt,
+    adapted_references,
+    set_policy,
+)
 from limen.device.gallery.keys import default_key
 from limen.device.gallery.moving import finish, former_references, stage, switch
 from limen.device.gallery.schema import VERSION_2
@@ -41,6 +51,27 @@ def gallery(tmp_path: Path):
 
 def move(gallery: Gallery) -> None:
     assert switch(gallery.store, NEW, stage(gallery.store, NEW, Coloured(NEW).embed))
+
+
+def with_strict_light(threshold: float, model_id: str) -> OperatingPoint:
+    """A point that nobody reaches by night, nor by day, which nobody measured."""
+    night = ConditionPoint(
+        condition=Condition.NIGHT,
+        threshold=1.0001,
+        fmr=0.0,
+        fmr_upper_bound=1e-3,
+        non_mated_comparisons=3000,
+        visits=3,
+    )
+    point = fake_operating_point(threshold, model_id)
+    return point.model_copy(update={"by_light": True, "conditions": (night,)})
+
+
+class Unlike(Coloured):
+    """Sees nobody whom it knows."""
+
+    def embed(self, aligned):
+        return np.tile(np.eye(self.size, dtype=np.float32)[-1], (len(aligned), 1))
 
 
 def frame_of(colour: tuple[int, int, int]) -> Frame:
@@ -78,6 +109,24 @@ def test_kept_crops_are_embedded_again_and_the_others_must_come_back(gallery) ->
     gallery.check()
 
 
+def test_references_that_the_door_added_by_itself_serve_no_longer(gallery) -> None:
+    set_policy(gallery.store, AdaptationPolicy(above=0.05))
+    enrolled = gallery.references()
+    visit = enrolled.embeddings[enrolled.subject == 2][0].copy()  # cy
+    visit[-1] = 0.2
+    visit /= np.linalg.norm(visit)
+    assert adapt(gallery.store, "cy", visit, 0.9, datetime.fromisoformat(AT)) == ""
+    assert len(adapted_references(gallery.store)) == 1
+    move(gallery)
+    assert adapted_references(gallery.store) == []
+    aside = former_references(gallery.store)
+    np.testing.assert_array_equal(aside.embeddings, enrolled.embeddings)
+    assert aside.subject_ids == enrolled.subject_ids
+    (entry,) = [e for e in gallery.audit.entries() if e.kind == "moved to another model"]
+    assert (entry.detail or {})["adapted_left_behind"] == 1
+    gallery.check()
+
+
 def test_until_the_new_model_is_calibrated_the_former_serves_everybody(gallery) -> None:
     move(gallery)
     former = Former(Coloured(OLD), FakeDetector())
@@ -111,6 +160,62 @@ def test_scores_stand_at_their_own_models_threshold(gallery) -> None:
         frame = frame_of(colour)
         sample = acquire(frame.image, FakeDetector(), Coloured(NEW))
         assert recogniser.decide(sample, frame).threshold == threshold
+
+
+def test_each_models_thresholds_by_light_count_while_the_gallery_moves(gallery) -> None:
+    gallery.keep_operating_point(with_strict_light(0.9, OLD))
+    move(gallery)
+    assert decided(gallery, OLD, BLUE)[0] is Outcome.NO_MATCH  # a door with the old bundle
+    gallery.keep_operating_point(with_strict_light(0.95, NEW))
+    former = Former(Coloured(OLD), FakeDetector())
+    recogniser = load_recogniser(gallery, NEW, former=former)
+    assert recogniser.threshold_for(frame_of(GREEN)) == 1.0001
+    for colour in (GREEN, BLUE):  # at the general thresholds both would match
+        assert decided(gallery, NEW, colour, former)[0] is Outcome.NO_MATCH
+    assert decided(gallery, NEW, GREEN)[0] is Outcome.NO_MATCH  # without the former bundle
+
+
+def test_lookalike_of_somebody_who_waits_stays_one(tmp_path: Path) -> None:
+    """Ann moves, her lookalike cy waits: each model alone would see no second of the kind."""
+    people = {"ann": BLUE, "bo": GREEN}
+    with old_gallery(tmp_path / "g.db", people, {"cy": (30, 20, 240)}) as gallery:
+        gallery.keep_operating_point(fake_operating_point(0.9, OLD))
+        before = load_recogniser(gallery, OLD, find_lookalikes=True).lookalikes
+        assert before == {"ann", "cy"}
+        move(gallery)
+        former = Former(Coloured(OLD), None)
+        for calibrated in (False, True):
+            if calibrated:
+                gallery.keep_operating_point(fake_operating_point(0.999, NEW))
+            door = load_recogniser(gallery, NEW, former=former, find_lookalikes=True)
+            assert door.lookalikes == before
+        assert load_recogniser(gallery, NEW, former=former).lookalikes == frozenset()
+        assert load_recogniser(gallery, OLD, find_lookalikes=True).lookalikes == before
+        # Where one model alone takes a face for either, the decision says so.
+        sample = acquire(frame_of(BLUE).image, FakeDetector(), Coloured(NEW))
+        strange = replace(sample, embedding=np.eye(Coloured(NEW).size, dtype=np.float32)[-1])
+        old = door.decide(strange, frame_of(BLUE))
+        assert (old.outcome, old.lookalike) == (Outcome.MATCH, True)
+        assert old.candidate is not None
+        assert old.candidate.subject_id == "cy"
+        blind = Former(Unlike(OLD), None)
+        door = load_recogniser(gallery, NEW, former=blind, find_lookalikes=True)
+        for colour, alike in ((BLUE, True), (GREEN, False)):
+            sample = acquire(frame_of(colour).image, FakeDetector(), Coloured(NEW))
+            new = door.decide(sample, frame_of(colour))
+            assert (new.outcome, new.lookalike) == (Outcome.MATCH, alike)
+
+
+def test_second_factor_of_somebody_who_waits_is_taken(gallery) -> None:
+    move(gallery)
+    gallery.keep_operating_point(fake_operating_point(0.95, NEW))
+    former = Former(Coloured(OLD), FakeDetector())
+    door = load_recogniser(gallery, NEW, former=former)
+    assert [door.may_enter(name) for name in ("ann", "cy", "nobody")] == [True, True, False]
+    for name in ("bo", "cy"):
+        gallery.describe(name, SubjectDetails(may_enter=False))
+    door = load_recogniser(gallery, NEW, former=former)
+    assert [door.may_enter(name) for name in ("ann", "bo", "cy")] == [True, False, False]
 
 
 def test_face_that_both_models_take_for_somebody_is_nobodys(gallery) -> None:
@@ -151,6 +256,10 @@ def test_whoever_comes_back_is_the_new_models_and_the_move_can_be_finished(galle
     move(gallery)
     with pytest.raises(GalleryError, match="1 people are known to the old model only"):
         finish(gallery.store)
+    with pytest.raises(GalleryError, match="run 'limen calibrate' first"):
+        finish(gallery.store, leave_behind=True)
+    gallery.check()
+    gallery.keep_operating_point(fake_operating_point(0.95, NEW))
     rows = Coloured(NEW).embed(np.stack([colour_crop(BLUE)]))
     gallery.enrol("cy", rows, [0.9], AT)
     under_way = gallery.move_under_way()
@@ -168,6 +277,7 @@ def test_whoever_comes_back_is_the_new_models_and_the_move_can_be_finished(galle
 
 def test_leaving_behind_must_be_said_and_keeps_the_record(gallery) -> None:
     move(gallery)
+    gallery.keep_operating_point(fake_operating_point(0.95, NEW))
     finish(gallery.store, leave_behind=True)
     assert {r.subject_id: r.references for r in gallery.subjects()}["cy"] == 0
     assert gallery.references().subject_ids == ("ann", "bo")
