@@ -134,3 +134,34 @@ def test_factor_set_through_another_gallery_is_of_nobody_at_the_door(
     told = done(door, "factor", "list", "--json")
     assert json.loads(told.stdout) == {}
     assert "1 more" in told.stderr
+
+
+def test_factor_goes_with_its_subject_and_is_not_inherited(door: Path) -> None:
+    for name in ("ann", "bob"):
+        done(door, "factor", "set", name, typed="1357\n")
+    done(door, "subjects", "remove", "ann")
+    assert len(held(door)) == 1
+    # Through the gallery alone, the file is not known: the verb says what is left to do.
+    gallery = door.parent / "gallery.sqlite"
+    renamed = ["subjects", "rename", "bob", "ann", "--gallery", str(gallery)]
+    assert CliRunner().invoke(app, renamed).exit_code == 0
+    assert json.loads(done(door, "factor", "list", "--json").stdout) == {"ann": ["pin"]}
+    removed = ["subjects", "remove", "ann", "--gallery", str(gallery)]
+    told = CliRunner().invoke(app, removed)
+    assert told.exit_code == 0
+    assert "limen factor remove --gone" in told.stderr
+    with opened(door) as store:
+        store.enrol("ann", np.eye(1, 8, dtype=np.float32), [0.9], AT)
+    assert json.loads(done(door, "factor", "list", "--json").stdout) == {}
+    assert len(held(door)) == 1
+    done(door, "factor", "remove", "--gone")
+    assert held(door) == {}
+    assert run(door, "factor", "remove", "--gone").exit_code == 1
+
+
+def test_merged_subjects_have_the_factors_of_the_one_kept(door: Path) -> None:
+    for name, pin in (("ann", "1357"), ("bob", "2468")):
+        done(door, "factor", "set", name, typed=f"{pin}\n")
+    done(door, "subjects", "merge", "ann", "bob")
+    assert len(held(door)) == 1
+    assert json.loads(done(door, "factor", "list", "--json").stdout) == {"ann": ["pin"]}
