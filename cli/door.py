@@ -104,7 +104,6 @@ def run(
     del ready  # the bundle's other graphs are not needed any more: 11 MB
     lookalikes = settings.second_factor.demand is Demand.CONTESTED
     wall_clock = TrustedClock(settings.clock_trust)
-    gatekeeper = make_gatekeeper(settings)
     live = is_live(settings.source)
 
     def hung_up() -> bool:
@@ -128,6 +127,7 @@ def run(
     with contextlib.ExitStack() as stack:
         # Not bound to the door's model: while a gallery moves, that may be the former one.
         opened = stack.enter_context(open_gallery(settings.gallery, key=settings.key))
+        gatekeeper = make_gatekeeper(settings, opened)
         former = open_former(opened, settings.former_bundle, settings.yunet, detector)
         if settings.lock.kind == "gpio":
             require_owner(opened)

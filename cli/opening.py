@@ -21,7 +21,12 @@ def open_by_hand(
     seconds: Annotated[
         float | None, typer.Option(min=0.1, max=30, help="How long; unlock_for_s of the file.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit log.")] = "",
+    reason: Annotated[
+        str,
+        typer.Option(
+            help="Why, for the audit log. Kept for ever, unless pruned, whoever is erased: no names."
+        ),
+    ] = "",
 ) -> None:
     """Open the door by hand, through its lock process and within that one's limits.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from limen.cli.factor import forget_factors
 from limen.cli.options import (
     BundleOption,
     GalleryOption,
@@ -22,10 +23,15 @@ from limen.cli.options import (
 from limen.cli.output import EXIT_FAILED, note, now_utc, print_table, say, say_error, say_json
 
 if TYPE_CHECKING:
+    from limen.device.gallery import Gallery
     from limen.device.gallery.erasure import Erasure
     from limen.device.subjects import SubjectRecord
 
 subjects_app = typer.Typer(help="Those who are enrolled.", no_args_is_help=False)
+DoorOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The door's TOML file: PIN and cards are forgotten too."),
+]
 ReceiptOption = Annotated[
     Path | None, typer.Option(help="Write the signed receipt of the erasure to this file.")
 ]
@@ -189,12 +195,17 @@ def expire(
 def merge(
     kept: Annotated[str, typer.Argument(help="The id that stays.")],
     other: Annotated[str, typer.Argument(help="The id whose references it takes over.")],
+    config: DoorOption = None,
     gallery: GalleryOption = None,
 ) -> None:
-    """Make one of two subjects who are the same person."""
-    with open_gallery(gallery, need="delete") as opened:
+    """Make one of two subjects who are the same person. PIN and cards are those of the one kept."""
+    from limen.device.gallery.records import subject_uid
+
+    with _opened_to_delete(config, gallery) as opened:
+        uid = subject_uid(opened.store, other)
         opened.merge(kept, other)
         count = opened.subject(kept).references
+    forget_factors(config, uid)
     say(f"{kept}: {count} references; next: limen calibrate")
 
 
@@ -227,13 +238,18 @@ def not_this_person(
 def remove_subject(
     subject: SubjectArgument,
     receipt: ReceiptOption = None,
+    config: DoorOption = None,
     gallery: GalleryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Erase a subject: templates, crops, records and their bytes; what the log says of them is noise."""
-    with open_gallery(gallery, need="delete") as opened:
+    from limen.device.gallery.records import subject_uid
+
+    with _opened_to_delete(config, gallery) as opened:
+        uid = subject_uid(opened.store, subject)
         erasure = opened.remove(subject)
     _write_receipt(receipt, erasure)
+    forget_factors(config, uid)
     if json:
         say_json({"removed": subject, "receipt": erasure.receipt})
         return
@@ -242,6 +258,15 @@ def remove_subject(
         note("another process reads the gallery: the bytes go when it is opened next")
     for backup in erasure.backups:
         note(f"a backup may hold a copy: {backup}")
+
+
+def _opened_to_delete(config: Path | None, gallery: Path | None) -> Gallery:
+    from limen.device.config import load_config
+
+    if config is None:
+        return open_gallery(gallery, need="delete")
+    door = load_config(config)
+    return open_gallery(gallery or door.gallery, key=door.key, need="delete")
 
 
 def _write_receipt(path: Path | None, erasure: Erasure) -> None:

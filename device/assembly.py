@@ -13,13 +13,15 @@ from limen.detection import Detector
 from limen.device.admission import Admitter
 from limen.device.config import DoorConfig
 from limen.device.door import Door
+from limen.device.gallery import Gallery
+from limen.device.gallery.records import enrolled_uids, subject_uid
 from limen.device.gatekeeper import Demand, FactorCheck, Gatekeeper
 from limen.device.keypad import HidKeypad, Keypad, LineKeypad
 from limen.device.lock import Lock
 from limen.device.recogniser import Recogniser
 from limen.device.second_factor import SecondFactors
 from limen.embedder import Embedder
-from limen.errors import ConfigError
+from limen.errors import ConfigError, LimenError
 from limen.settings import explain_validation_error
 
 logger = logging.getLogger(__name__)
@@ -44,21 +46,29 @@ FIXED = (
 )
 
 
-def make_gatekeeper(config: DoorConfig) -> Gatekeeper:
+def make_gatekeeper(config: DoorConfig, gallery: Gallery) -> Gatekeeper:
     """Votes, limits and second factor of a configuration.
 
-    ConfigError where the file of second factors is damaged.
+    gallery: whose subjects the second factors are of; others' count for nothing. ConfigError where the file of second factors is damaged.
     """
     factors = config.second_factor
     check: FactorCheck | None = None
     if factors.demand is not Demand.NEVER:
         kept = SecondFactors(factors.file)
-        if not kept.subjects():
+        held, enrolled = set(kept.subjects()), enrolled_uids(gallery.store)
+        if gone := len(held - enrolled):
+            logger.warning(
+                "%s: the factors of %d who are not enrolled (any more) are ignored: "
+                "'limen factor remove --gone'",
+                factors.file,
+                gone,
+            )
+        if not held & enrolled:
             logger.warning(
                 "%s: nobody has a second factor yet: 'limen factor set SUBJECT'", factors.file
             )
         # Read anew for each entry: a PIN that was changed or taken away is so at once.
-        check = partial(_check_factor, factors.file)
+        check = partial(_check_factor, factors.file, gallery)
 
     return Gatekeeper(
         Admitter(config.admission_policy()),
@@ -69,10 +79,10 @@ def make_gatekeeper(config: DoorConfig) -> Gatekeeper:
     )
 
 
-def _check_factor(path: Path, subject_id: str, entry: str) -> bool:
+def _check_factor(path: Path, gallery: Gallery, subject_id: str, entry: str) -> bool:
     try:
-        return SecondFactors(path).check(subject_id, entry)
-    except ConfigError as error:  # fails closed; the door goes on for whoever needs no factor
+        return SecondFactors(path).check(subject_uid(gallery.store, subject_id), entry)
+    except LimenError as error:  # fails closed; the door goes on for whoever needs no factor
         logger.warning("%s", error)
         return False
 

@@ -1,4 +1,9 @@
-"""Second factors: PINs and card numbers by subject, kept as salted scrypt hashes in one file."""
+"""Second factors: PINs and card numbers by subject, kept as salted scrypt hashes in one file.
+
+They are bound to the random number that the gallery gave a subject (its uid), not to its id: whoever
+is enrolled later under an id that was given before does not inherit a PIN, a rename needs no second
+write, and the file names nobody.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +18,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from limen.device.subjects import checked_subject_id
 from limen.errors import ConfigError
 from limen.files import write_atomically
 
 FactorKind = Literal["pin", "card"]
 
-VERSION = 1
+VERSION = 2
+UID_BYTES = 16
 MAX_FILE_BYTES = 16 << 20
 MAX_ENTRY_CHARACTERS = 64
 MAX_FACTORS = 8
@@ -47,13 +52,15 @@ class SecondFactors:
         self._path = path
         self._factors = _read(path)
 
-    def subjects(self) -> dict[str, list[str]]:
-        """The kinds of factor that each subject has."""
-        return {name: [f.kind for f in found] for name, found in sorted(self._factors.items())}
+    def subjects(self) -> dict[bytes, list[str]]:
+        """The kinds of factor that each subject has, by uid."""
+        return {uid: [f.kind for f in found] for uid, found in sorted(self._factors.items())}
 
-    def add(self, subject_id: str, kind: FactorKind, entry: str) -> None:
-        """Keep a factor of a subject; a PIN replaces the last. ConfigError where it is too weak."""
-        name = checked_subject_id(subject_id)
+    def add(self, uid: bytes, kind: FactorKind, entry: str) -> None:
+        """Keep a factor of a subject; a PIN replaces the last. ConfigError where it is too weak.
+
+        uid: the subject's random number in the gallery, 16 bytes.
+        """
         value = _normal(entry)
         if kind == "pin" and (not _PIN.fullmatch(value) or _is_guessable(value)):
             raise ConfigError(
@@ -62,36 +69,36 @@ class SecondFactors:
             )
         if kind == "card" and not _CARD.fullmatch(value):
             raise ConfigError("expected a card's number of 4 to 64 letters and digits")
-        kept = [f for f in self._factors.get(name, []) if not (kind == "pin" and f.kind == "pin")]
+        kept = [f for f in self._factors.get(uid, []) if not (kind == "pin" and f.kind == "pin")]
         if len(kept) >= MAX_FACTORS:
             raise ConfigError(f"a subject has at most {MAX_FACTORS} factors: remove some first")
         salt = secrets.token_bytes(16)
-        self._write({**self._factors, name: [*kept, _Factor(kind, salt, _digest(value, salt))]})
+        self._write({**self._factors, uid: [*kept, _Factor(kind, salt, _digest(value, salt))]})
 
-    def remove(self, subject_id: str) -> bool:
-        """Forget a subject's factors. Whether there were any."""
-        left = {name: found for name, found in self._factors.items() if name != subject_id}
+    def remove(self, *uids: bytes) -> bool:
+        """Forget the factors of these subjects. Whether there were any."""
+        left = {uid: found for uid, found in self._factors.items() if uid not in uids}
         if len(left) == len(self._factors):
             return False
         self._write(left)
         return True
 
-    def check(self, subject_id: str, entry: str) -> bool:
+    def check(self, uid: bytes, entry: str) -> bool:
         """Whether `entry` is a PIN or card of the subject. As slow for a subject who has none."""
         value = _normal(entry)
-        factors = self._factors.get(subject_id) or [_Factor("pin", b"\0" * 16, b"")]
+        factors = self._factors.get(uid) or [_Factor("pin", b"\0" * 16, b"")]
         # Every factor is tried, so that the time does not tell which one it was.
         tried = [hmac.compare_digest(_digest(value, f.salt), f.digest) for f in factors]
         return any(tried)
 
-    def _write(self, factors: dict[str, list[_Factor]]) -> None:
+    def _write(self, factors: dict[bytes, list[_Factor]]) -> None:
         told = {
             "version": VERSION,
             "subjects": {
-                name: [
+                uid.hex(): [
                     {"kind": f.kind, "salt": f.salt.hex(), "scrypt": f.digest.hex()} for f in found
                 ]
-                for name, found in factors.items()
+                for uid, found in factors.items()
             },
         }
         try:
@@ -104,7 +111,7 @@ class SecondFactors:
         self._factors = factors
 
 
-def _read(path: Path) -> dict[str, list[_Factor]]:
+def _read(path: Path) -> dict[bytes, list[_Factor]]:
     try:
         if not path.exists():
             return {}
@@ -115,13 +122,16 @@ def _read(path: Path) -> dict[str, list[_Factor]]:
             raise ConfigError(f"{path}: larger than 16 MiB; no file of second factors")
         told: Any = json.loads(path.read_bytes())
         if told["version"] != VERSION:
-            raise ConfigError(f"{path}: of version {told['version']}, expected {VERSION}")
+            raise ConfigError(
+                f"{path}: of version {told['version']}, expected {VERSION}: "
+                "remove the file and set the factors again ('limen factor set')"
+            )
         return {
-            checked_subject_id(name): [
+            _uid(text): [
                 _Factor(str(f["kind"]), bytes.fromhex(f["salt"]), bytes.fromhex(f["scrypt"]))
                 for f in found
             ]
-            for name, found in told["subjects"].items()
+            for text, found in told["subjects"].items()
         }
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its owner") from error
@@ -129,6 +139,13 @@ def _read(path: Path) -> dict[str, list[_Factor]]:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: damaged; put back a copy, or set the factors again") from error
+
+
+def _uid(text: str) -> bytes:
+    uid = bytes.fromhex(text)
+    if len(uid) != UID_BYTES:
+        raise ValueError("a uid has 16 bytes")
+    return uid
 
 
 def _normal(entry: str) -> str:

@@ -95,6 +95,27 @@ def require_subject(store: Store, execute: Execute, subject_id: str) -> StoredSu
     return found
 
 
+def subject_uid(store: Store, subject_id: str) -> bytes:
+    """The random number (16 bytes) of a subject, which a rename keeps and nobody has twice.
+
+    SubjectNotFoundError where nobody is enrolled under that id.
+    """
+    with store.reading() as execute:
+        return require_subject(store, execute, subject_id).key.uid
+
+
+def enrolled_uids(store: Store) -> set[bytes]:
+    """The random numbers of everybody who is enrolled."""
+    with store.reading() as execute:
+        return {bytes(uid) for (uid,) in execute("SELECT uid FROM subject")}
+
+
+def ids_by_uid(store: Store) -> dict[bytes, str]:
+    """Everybody's subject id by random number."""
+    with store.reading() as execute:
+        return {found.key.uid: found.subject_id for found in stored_subjects(store, execute)}
+
+
 def stored_subjects(
     store: Store, execute: Execute, rows: Sequence[int] | None = None
 ) -> list[StoredSubject]:

@@ -98,7 +98,7 @@ def main(frames: int, folder: Path) -> None:
     point = fake_operating_point(0.5).model_copy(update={"model_id": embedder.model_id})
     gallery.keep_operating_point(point)
     config = DoorConfig(min_face_px=40)
-    keeper = make_gatekeeper(config)
+    keeper = make_gatekeeper(config, gallery)
     source = FrameClock(ArraySource(pictures(frames, member, stranger)))
     door = make_door(
         config,

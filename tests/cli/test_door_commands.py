@@ -1,4 +1,4 @@
-"""A door's verbs as its owner uses them: run and stopped, recorded, simulated, second factors."""
+"""A door's verbs as its owner uses them: run and stopped, recorded, simulated."""
 
 from __future__ import annotations
 
@@ -162,16 +162,3 @@ def test_real_lock_starts_only_with_an_owner_and_its_chip(visits: Path, tmp_path
     assert "limen: " in done.stderr.splitlines()[-1]
     assert "owner" not in done.stderr
     assert "opened" not in done.stdout
-
-
-def test_second_factors_are_set_listed_and_removed(tmp_path: Path) -> None:
-    where = ("--file", tmp_path / "factors.json")
-    assert limen("factor", "set", "ann", *where, typed="1357\n").returncode == 0
-    weak = limen("factor", "set", "ann", *where, typed="1234\n")
-    assert weak.returncode == 2
-    assert "1234" not in weak.stderr.replace("such as 1234", "")
-    assert limen("factor", "set", "ann", "--card", *where, typed="04A2\n").returncode == 0
-    told = limen("factor", "list", "--json", *where)
-    assert json.loads(told.stdout) == {"ann": ["pin", "card"]}
-    assert limen("factor", "remove", "ann", *where).returncode == 0
-    assert limen("factor", "remove", "ann", *where).returncode == 1

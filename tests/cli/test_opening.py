@@ -87,6 +87,12 @@ def test_whoever_may_opens_the_door_of_a_running_recogniser(
     assert entry.detail == {"seconds": 0.5, "reason": "a parcel"}
 
 
+def test_help_says_that_no_names_belong_in_the_reason() -> None:
+    told = CliRunner().invoke(app, ["open", "--help"], env={"COLUMNS": "200"})
+    assert "Kept for ever" in told.output
+    assert "no names" in told.output
+
+
 @pytest.mark.parametrize(
     ("who", "passphrase"), [("carl", CLERK), ("olga", "not olga's words"), ("nobody", OWNER)]
 )

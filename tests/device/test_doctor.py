@@ -114,7 +114,7 @@ def test_second_factor_that_nobody_has_fails(tmp_path: Path) -> None:
     path = tmp_path / "factors.json"
     config = DoorConfig.model_validate({"second_factor": {"demand": "always", "file": path}})
     assert second_factor(config).grade is Grade.FAIL
-    SecondFactors(path).add("ann", "pin", "1357")
+    SecondFactors(path).add(bytes(16), "pin", "1357")
     assert second_factor(config).grade is Grade.OK
 
 

@@ -30,6 +30,7 @@ from limen.device.fakes import (
 )
 from limen.device.following import FaceRule
 from limen.device.gallery import Gallery
+from limen.device.gallery.records import subject_uid
 from limen.device.gatekeeper import Gatekeeper
 from limen.device.loading import load_recogniser
 from limen.device.lock import LockNotice, NoticeKind, SimulatedLock
@@ -86,7 +87,7 @@ def door_of(
     gallery: Gallery, config: DoorConfig | None = None, lock: SimulatedLock | None = None
 ) -> tuple[Door, Gatekeeper]:
     settings = config or DoorConfig()
-    keeper = make_gatekeeper(settings)
+    keeper = make_gatekeeper(settings, gallery)
     recogniser = load_recogniser(gallery, FAKE_MODEL_ID)
     door = make_door(
         settings, FakeDetector(), FakeEmbedder(), recogniser, keeper, lock or SimulatedLock()
@@ -276,7 +277,7 @@ class Keys:
 
 def test_second_factor_opens_what_the_face_alone_does_not(gallery: Gallery, tmp_path: Path) -> None:
     path = tmp_path / "factors.json"
-    SecondFactors(path).add("ann", "pin", "1357")
+    SecondFactors(path).add(subject_uid(gallery.store, "ann"), "pin", "1357")
     config = DoorConfig.model_validate({"second_factor": {"demand": "always", "file": path}})
     for entry, last in (("1357", "opened"), ("1358", "refused")):
         door, _ = door_of(gallery, config)
@@ -297,6 +298,31 @@ def test_second_factor_opens_what_the_face_alone_does_not(gallery: Gallery, tmp_
             *(["locked"] if last == "opened" else []),
             "stopped",
         ]
+
+
+def test_pin_of_a_subject_who_was_removed_opens_for_nobody_of_the_same_id(
+    gallery: Gallery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "factors.json"
+    SecondFactors(path).add(subject_uid(gallery.store, "ann"), "pin", "1357")
+    gallery.enrol("bob", np.stack([fake_embedding(GREEN)]), [0.9], AT)
+    gallery.rename("ann", "anna")  # the same person: the PIN stays hers
+    table = {"demand": "always", "file": path}
+    config = DoorConfig.model_validate({"second_factor": table})
+    assert _entered(gallery, config, "anna", "1357")
+    assert not _entered(gallery, config, "bob", "1357")
+    assert not caplog.records
+    gallery.remove("anna")
+    gallery.enrol("anna", np.stack([fake_embedding(RED)]), [0.9], AT)  # another person
+    assert not _entered(gallery, config, "anna", "1357")
+    assert "factors of 1 who are not enrolled" in caplog.text
+    assert not _entered(gallery, config, "nobody", "1357")
+
+
+def _entered(gallery: Gallery, config: DoorConfig, subject_id: str, entry: str) -> bool:
+    keeper = make_gatekeeper(config, gallery)
+    assert keeper._check_factor is not None
+    return keeper._check_factor(subject_id, entry)
 
 
 def test_what_the_lock_tells_becomes_events(gallery: Gallery) -> None:

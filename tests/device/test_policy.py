@@ -20,6 +20,7 @@ from limen.errors import ConfigError
 BERLIN = ZoneInfo("Europe/Berlin")
 MONDAY = datetime(2026, 11, 23, 12, 0, tzinfo=BERLIN)
 ONE_VOTE = AdmissionPolicy(votes=1, window=1, cool_down_s=0.0)
+ANN, BOB = bytes(15) + b"a", bytes(15) + b"b"
 
 
 def anybody(_subject_id: str) -> bool:
@@ -251,33 +252,33 @@ def test_policy_that_changes_while_the_door_runs_keeps_votes_and_counts() -> Non
 def test_second_factors_are_kept_hashed_for_their_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "factors.json"
     factors = SecondFactors(path)
-    factors.add("ann", "pin", "1357")
-    factors.add("ann", "card", "04:A2:19:FF")
-    factors.add("ann", "pin", "2468")  # replaces the first
+    factors.add(ANN, "pin", "1357")
+    factors.add(ANN, "card", "04:A2:19:FF")
+    factors.add(ANN, "pin", "2468")  # replaces the first
     text = path.read_text()
     assert "1357" not in text
     assert "04:A2" not in text
     assert path.stat().st_mode & 0o777 == 0o600
     again = SecondFactors(path)
-    assert again.subjects() == {"ann": ["card", "pin"]}
-    assert again.check("ann", "2468\n")
-    assert again.check("ann", "04:A2:19:FF")
-    for subject, entry in (("ann", "1357"), ("bob", "2468"), ("ann", "")):
+    assert again.subjects() == {ANN: ["card", "pin"]}
+    assert again.check(ANN, "2468\n")
+    assert again.check(ANN, "04:A2:19:FF")
+    for subject, entry in ((ANN, "1357"), (BOB, "2468"), (ANN, "")):
         assert not again.check(subject, entry)
-    assert again.remove("ann")
-    assert not again.remove("ann")
-    assert not SecondFactors(path).check("ann", "2468")
+    assert again.remove(ANN)
+    assert not again.remove(ANN)
+    assert not SecondFactors(path).check(ANN, "2468")
 
 
 @pytest.mark.parametrize("pin", ["123", "1234", "9876", "7777", "12a4", "", "1" * 13, "8901"])
 def test_weak_pin_is_refused(tmp_path: Path, pin: str) -> None:
     with pytest.raises(ConfigError, match="PIN"):
-        SecondFactors(tmp_path / "f.json").add("ann", "pin", pin)
+        SecondFactors(tmp_path / "f.json").add(ANN, "pin", pin)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"version": 2}', '{"version": 1, "subjects": {"ann": [{"kind": "pin"}]}}'],
+    ["", "[]", "{}", '{"version": 2}', '{"version": 1, "subjects": {ANN: [{"kind": "pin"}]}}'],
 )
 def test_damaged_file_of_second_factors_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "f.json"
@@ -285,7 +286,7 @@ def test_damaged_file_of_second_factors_is_refused(tmp_path: Path, text: str) ->
     path.chmod(0o600)
     with pytest.raises(ConfigError, match=r"f\.json"):
         SecondFactors(path)
-    path.write_text(json.dumps({"version": 1, "subjects": {}}))
+    path.write_text(json.dumps({"version": 2, "subjects": {}}))
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
         SecondFactors(path)
