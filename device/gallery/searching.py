@@ -81,10 +81,9 @@ def open_index(store: Store) -> Indexed | None:
             if indexed is None or key is None:
                 remove_index_file(store.path)  # of an erasure: noise, without its key
                 return None
+            # Without faiss nobody can be read anew, and the file stays for who has it.
             if not can_be_indexed(indexed.templates.shape[1]):
-                return (
-                    None  # without faiss nobody can be read anew, and the file stays for who has it
-                )
+                return None
             if not key.changed:
                 return indexed
             changed = np.array(key.changed, np.int64)

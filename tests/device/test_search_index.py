@@ -195,6 +195,22 @@ def test_rights_that_changed_are_in_the_index_at_once(path: Path) -> None:
     assert {name for name, told in details.items() if not told.may_enter} == {"p01", "p02"}
 
 
+def test_a_right_taken_away_stays_away_where_the_library_is_missing_for_a_while(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fill(path) as gallery:
+        gallery.templates(index_above=10)
+        gallery.describe("p05", SubjectDetails(may_enter=False))
+        with monkeypatch.context() as without:
+            without.setattr(searching, "can_be_indexed", lambda _: False)
+            assert gallery.templates(index_above=10).search is None
+            gallery.remove("p09")  # which writes the index anew where it can
+        after = gallery.templates(index_above=10)
+    assert "p09" not in after.subject_ids
+    details = dict(zip(after.subject_ids, after.details, strict=True))
+    assert not details["p05"].may_enter
+
+
 def test_a_calibration_leaves_the_index_as_it_is(path: Path) -> None:
     from limen.device.fakes import fake_operating_point
 
